@@ -1,0 +1,51 @@
+# Two commands set everything up and do their job: `make demo` and `make test`.
+# Another interpreter: `make test PYTHON=python3.12`.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+TYPES := .types/spikeship
+PIP := $(BIN)/python -m pip install
+
+.PHONY: demo test lint types contract check install clean
+
+demo: $(INSTALLED)
+	$(BIN)/spikeship demo --out demo-out
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+install: $(INSTALLED)
+
+$(INSTALLED): export PIP_CONSTRAINT := constraints.txt
+$(INSTALLED): export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# torch first and exact, so that no looser requirement of another package picks one
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("spikeship needs Python 3.11 or newer, this is %d.%d; name another: make PYTHON=python3.12" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(PIP) torch==2.13.0
+	$(PIP) --quiet setuptools
+	$(PIP) --quiet --no-build-isolation --editable '.[test]'
+	$(BIN)/python -m spikeship.deploy.install_lava
+	@touch $@
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED) $(TYPES)
+	$(BIN)/mypy
+
+contract: $(INSTALLED)
+	$(BIN)/lint-imports
+
+check: lint types contract
+
+$(TYPES):
+	mkdir -p .types
+	rm -rf $@.new && mkdir $@.new
+	ln -s ../../hw_models ../../training ../../deploy $@.new/
+	mv $@.new $@
+
+clean:
+	rm -rf .venv .types .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info demo-out
+	find . -name __pycache__ -prune -exec rm -rf {} +

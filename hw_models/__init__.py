@@ -1,0 +1,1 @@
+"""The machine: integers, chips, cores and joules."""

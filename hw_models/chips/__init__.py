@@ -1,0 +1,21 @@
+"""Chips, one file each."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from spikeship.hw_models.chips.loihi1 import LOIHI1
+from spikeship.hw_models.chips.loihi2 import LOIHI2
+from spikeship.hw_models.chips.spec import ChipSpec
+
+CHIPS: Mapping[str, ChipSpec] = MappingProxyType({chip.name: chip for chip in (LOIHI1, LOIHI2)})
+
+
+def get(name: str) -> ChipSpec:
+    """Return the chip of this name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in CHIPS:
+        raise ValueError(f"chip {name!r} is unknown; choose one of {', '.join(CHIPS)}")
+    return CHIPS[name]

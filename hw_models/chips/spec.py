@@ -1,0 +1,125 @@
+"""ChipSpec: what a chip holds and what each event costs, every number with its source."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from spikeship.hw_models.graph import Neuron, Node
+
+Kind = Literal["measured", "simulated", "fitted", "stated", "assumed"]
+Level = Literal["low", "value", "high"]
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A quantity with its spread and where it comes from.
+
+    Attributes:
+        value: the figure used. low, high: the spread of published figures around it.
+        unit: SI unit of all three.
+        source: who says so, and how the three were chosen where sources differ.
+        kind: how the source came by it.
+    """
+
+    value: float
+    low: float
+    high: float
+    unit: str
+    source: str
+    kind: Kind
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low <= self.value <= self.high:
+            raise ValueError(
+                f"constant of {self.source!r}: {self.value} must lie in {self.low}..{self.high} "
+                "and not below 0; correct the range"
+            )
+
+    def at(self, level: Level) -> float:
+        """Return the figure at the low end, the value used, or the high end."""
+        return {"low": self.low, "value": self.value, "high": self.high}[level]
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The most of something that a chip or core holds, and who says so."""
+
+    value: int
+    unit: str
+    source: str
+    kind: Kind
+
+
+@dataclass(frozen=True)
+class EventCosts:
+    """What one event costs a core: all in joules, or all in seconds.
+
+    Attributes:
+        synop: one synaptic operation.
+        neuron_update: one compartment computed for one step.
+        spike_out: one neuron firing.
+        message_out: sending its spike to one core.
+        message_in: receiving a spike on one core.
+    """
+
+    synop: Constant
+    neuron_update: Constant
+    spike_out: Constant
+    message_out: Constant
+    message_in: Constant
+
+
+@dataclass(frozen=True)
+class ChipSpec:
+    """A chip: limits, costs, and what every estimate for it has to say.
+
+    Attributes:
+        name: name on the command line.
+        cores_per_chip: neuron cores of a chip.
+        compartments_per_core: neuron compartments of a core.
+        soft_reset_compartments: compartments that a neuron with soft reset takes (hard reset and
+            accumulating readouts take one).
+        synaptic_memory: bits of a core that hold synapses.
+        input_axons, output_axons: per core.
+        weight_bits: largest width of a weight.
+        max_delay: steps by which a synapse can delay beyond the usual next step.
+        message_bits: payload of a spike; 1 where a spike carries no number.
+        kernel_rule: how the weights of a convolution are taken to be stored.
+        energy: joules an event. time: seconds an event.
+        barriers: ``(cores, seconds)``: end-of-step barrier for up to that many cores, ascending.
+        static_power: watts of one chip whatever it does.
+        notes: assumptions that every estimate for this chip repeats.
+    """
+
+    name: str
+    cores_per_chip: Limit
+    compartments_per_core: Limit
+    soft_reset_compartments: Limit
+    synaptic_memory: Limit
+    input_axons: Limit
+    output_axons: Limit
+    weight_bits: Limit
+    max_delay: Limit
+    message_bits: Limit
+    kernel_rule: str
+    energy: EventCosts
+    time: EventCosts
+    barriers: tuple[tuple[int, Constant], ...]
+    static_power: Constant
+    notes: tuple[str, ...]
+
+    @property
+    def graded(self) -> bool:
+        """Whether spikes carry numbers, and so signs."""
+        return self.message_bits.value > 1
+
+    def compartments(self, node: Node) -> int:
+        """Compartments that one neuron of this node takes."""
+        soft = isinstance(node, Neuron) and node.reset == "subtract"
+        return self.soft_reset_compartments.value if soft else 1
+
+    def barrier(self, cores: int) -> Constant:
+        """Seconds of the barrier over this many cores; beyond the table its last row."""
+        for most, constant in self.barriers:
+            if cores <= most:
+                return constant
+        return self.barriers[-1][1]

@@ -1,0 +1,1 @@
+"""Real Lava: its compatibility shim, our Processes, and the subprocess that runs them."""

@@ -1,0 +1,215 @@
+"""FixedGraph to a plan of Lava Processes, its arrays turned to Lava's axes once, here.
+
+torch orders (channel, y, x), Lava (x, y, channel), and Lava's Conv is a true convolution. Nothing
+here imports Lava; ``network.py`` makes the Processes from the plan.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from spikeship.hw_models.graph import (
+    AnySynapse,
+    Conv,
+    Dense,
+    FixedGraph,
+    Node,
+    Readout,
+    Shape,
+    Sparse,
+    pooled_shape,
+)
+from spikeship.hw_models.lava.axes import lava_shape, to_lava
+from spikeship.hw_models.matrix import synapse_matrix
+
+Plan = dict[str, Any]
+Array = NDArray[np.int64]
+
+
+def build(graph: FixedGraph) -> Plan:
+    """Return the plan of a graph (see ``network.py`` for its form), arrays in Lava's axes."""
+    return {
+        "num_steps": graph.num_steps,
+        "drain": graph.drain,
+        "gated": graph.gated,
+        "input": {
+            "name": graph.input.name,
+            "shape": list(lava_shape(graph.input.shape)),
+            "torch_shape": list(graph.input.shape),
+        },
+        "nodes": [_node(graph, node) for node in graph.nodes],
+        "synapses": [
+            {
+                "name": synapse.name,
+                "source": synapse.source,
+                "target": synapse.target,
+                "stages": _stages(graph, synapse),
+            }
+            for synapse in graph.synapses
+        ],
+    }
+
+
+def write_plan(plan: Plan, path: Path) -> None:
+    """Write a plan as one ``.npz`` (to a temporary name first, then renamed)."""
+    arrays: dict[str, Any] = {}
+
+    def without(value: Any, key: str) -> Any:
+        if isinstance(value, np.ndarray):
+            arrays[key] = value
+            return {"array": key}
+        if isinstance(value, dict):
+            return {name: without(item, f"{key}.{name}") for name, item in value.items()}
+        if isinstance(value, list):
+            return [without(item, f"{key}.{i}") for i, item in enumerate(value)]
+        return value
+
+    text = json.dumps(without(plan, "p"))
+    temporary = path.with_name(f".{path.name}.tmp.npz")
+    np.savez_compressed(temporary, plan=np.array(text), **arrays)
+    os.replace(temporary, path)
+
+
+def _order(shape: Shape) -> Array:
+    """For every flat position in Lava's order, the flat position in torch's."""
+    return to_lava(np.arange(int(np.prod(shape))).reshape(shape), shape)
+
+
+def _per_neuron(values: NDArray[Any], shape: Shape) -> NDArray[np.int32]:
+    turned = np.broadcast_to(values, shape).transpose()
+    return np.ascontiguousarray(turned, dtype=np.int32)
+
+
+def _node(graph: FixedGraph, node: Node) -> Plan:
+    plan: Plan = {
+        "name": node.name,
+        "shape": list(lava_shape(node.shape)),
+        "torch_shape": list(node.shape),
+        "depth": graph.depths[node.name],
+    }
+    if isinstance(node, Readout):
+        return plan | {"kind": "readout", "bias": _per_neuron(node.bias, node.shape)}
+    arrays = {
+        key: _per_neuron(getattr(node, key), node.shape)
+        for key in ("vth", "bias_mant", "bias_exp", "v0")
+    }
+    return plan | arrays | {"kind": "neuron", "du": node.du, "dv": node.dv, "reset": node.reset}
+
+
+def _stages(graph: FixedGraph, synapse: AnySynapse) -> list[Plan]:
+    """Return the Lava Processes that make up one synapse, in order; each costs one step."""
+    source = graph.node(synapse.source).shape
+    pooled = pooled_shape(source, synapse.pool, synapse.name)
+    bits = _message_bits(graph, synapse)
+    if isinstance(synapse, Conv) and synapse.delay == 1:
+        return [_conv(_expanded(synapse), source, bits)]
+    if isinstance(synapse, Dense) and synapse.pool > 1:
+        pool = _conv(_pooling(synapse, pooled[0]), source, bits)
+        if synapse.delay == 2:
+            return [pool, _dense(graph, synapse, pooled, bits)]
+        matrix = csr_matrix(synapse.weight.astype(np.int64))
+        return [pool, _sparse(_permuted(matrix, graph, synapse, pooled), synapse, bits, lost=2)]
+    if isinstance(synapse, Dense) and synapse.delay == 1:
+        return [_dense(graph, synapse, pooled, bits)]
+    if isinstance(synapse, Sparse | Conv | Dense):
+        return [
+            _sparse(
+                _permuted(synapse_matrix(graph, synapse), graph, synapse, source),
+                synapse,
+                bits,
+                lost=1,
+            )
+        ]
+    raise TypeError(f"synapse {synapse.name!r}: unknown kind {type(synapse).__name__}")
+
+
+def _message_bits(graph: FixedGraph, synapse: AnySynapse) -> int:
+    """Message width for Lava: 0 means 0/1 spikes, which would turn -1 and 2 into 1."""
+    largest = graph.max_message(synapse)
+    if largest == 1 and not graph.signed(synapse):
+        return 0
+    return largest.bit_length() + graph.signed(synapse)
+
+
+def _expanded(synapse: Conv) -> Conv:
+    """Write the pool into the kernel: every tap repeated, strides and padding multiplied."""
+    k = synapse.pool
+    if k == 1:
+        return synapse
+    out, per_group, height, width = synapse.weight.shape
+    dy, dx = synapse.dilation
+    kernel = np.zeros((out, per_group, (height - 1) * dy + 1, (width - 1) * dx + 1), np.int64)
+    kernel[:, :, ::dy, ::dx] = synapse.weight
+    return Conv(
+        name=synapse.name,
+        source=synapse.source,
+        target=synapse.target,
+        num_weight_bits=synapse.num_weight_bits,
+        weight=kernel.repeat(k, axis=2).repeat(k, axis=3),
+        stride=(k * synapse.stride[0], k * synapse.stride[1]),
+        padding=(k * synapse.padding[0], k * synapse.padding[1]),
+        groups=synapse.groups,
+    )
+
+
+def _pooling(synapse: Dense, channels: int) -> Conv:
+    k = synapse.pool
+    return Conv(
+        name=synapse.name,
+        source=synapse.source,
+        target=synapse.target,
+        weight=np.ones((channels, 1, k, k), np.int64),
+        stride=(k, k),
+        groups=channels,
+    )
+
+
+def _conv(synapse: Conv, source: Shape, bits: int) -> Plan:
+    flipped = synapse.weight[:, :, ::-1, ::-1].transpose(0, 3, 2, 1)
+    return {
+        "kind": "conv",
+        "weight": np.ascontiguousarray(flipped, dtype=np.int32),
+        "input_shape": list(lava_shape(source)),
+        "stride": list(reversed(synapse.stride)),
+        "padding": list(reversed(synapse.padding)),
+        "dilation": list(reversed(synapse.dilation)),
+        "groups": synapse.groups,
+        "num_message_bits": bits,
+    }
+
+
+def _dense(graph: FixedGraph, synapse: Dense, pooled: Shape, bits: int) -> Plan:
+    rows = _order(graph.node(synapse.target).shape)
+    weight = synapse.weight[rows][:, _order(pooled)]
+    return {
+        "kind": "dense",
+        "weight": np.ascontiguousarray(weight, dtype=np.int32),
+        "weight_exp": synapse.weight_exp,
+        "num_weight_bits": synapse.num_weight_bits,
+        "num_message_bits": bits,
+    }
+
+
+def _permuted(matrix: Any, graph: FixedGraph, synapse: AnySynapse, source: Shape) -> Any:
+    permuted = matrix[_order(graph.node(synapse.target).shape)][:, _order(source)]
+    permuted.sort_indices()
+    return permuted
+
+
+def _sparse(matrix: Any, synapse: AnySynapse, bits: int, *, lost: int) -> Plan:
+    return {
+        "kind": "sparse",
+        "data": matrix.data.astype(np.int32),
+        "indices": matrix.indices.astype(np.int64),
+        "indptr": matrix.indptr.astype(np.int64),
+        "matrix_shape": list(matrix.shape),
+        "weight_exp": synapse.weight_exp,
+        "num_weight_bits": synapse.num_weight_bits,
+        "num_message_bits": bits,
+        "extra_delay": synapse.delay - lost,
+    }

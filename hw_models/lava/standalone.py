@@ -1,0 +1,73 @@
+"""Run an exported network on Lava: ``python run.py messages.npy -o activity.npz``.
+
+``messages.npy`` holds integers (images, steps, *input shape) in torch's axis order (channel, y, x);
+``activity.npz`` gets one array a node, (images, steps + drain, *shape), spikes or the readout's
+potential. In the exported directory this file is called ``run.py``.
+"""
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikeship.hw_models.lava import compat
+from spikeship.hw_models.lava.axes import from_lava, to_lava
+
+
+def run(folder: Path, messages: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """Run messages through the plan in ``folder`` and return every node's activity by name."""
+    compat.install()
+    from spikeship.hw_models.lava.network import LavaNetwork, read_plan
+
+    plan = read_plan(Path(folder) / "plan.npz")
+    shape = tuple(plan["input"]["torch_shape"])
+    if messages.ndim != 2 + len(shape) or messages.shape[2:] != shape:
+        raise SystemExit(f"messages: shape {messages.shape}, expected (images, steps, *{shape})")
+    if messages.dtype.kind not in "iub":
+        raise SystemExit(f"messages must be integers, got {messages.dtype}")
+    images, num_steps = messages.shape[:2]
+    if not plan["gated"] and images > 1:
+        raise SystemExit("this network has no gate: run one image at a time")
+    total = images * (num_steps + plan["drain"])
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "messages.npy"
+        np.save(path, to_lava(messages, shape).reshape(images * num_steps, -1).astype(np.int32))
+        records = {}
+        for i, node in enumerate(plan["nodes"]):
+            records[node["name"]] = Path(scratch) / f"record{i}.npy"
+            np.lib.format.open_memmap(
+                records[node["name"]],
+                mode="w+",
+                dtype=np.int32 if node["kind"] == "readout" else np.uint8,
+                shape=(total, int(np.prod(node["shape"]))),
+            )
+        network = LavaNetwork(plan, path, num_steps, records)
+        network.run(images)
+        network.stop()
+        return {
+            node["name"]: from_lava(
+                np.load(records[node["name"]]).reshape(images, total // images, -1),
+                tuple(node["torch_shape"]),
+            )
+            for node in plan["nodes"]
+        }
+
+
+def main() -> None:
+    """Read the arguments, run, write the activity (to a temporary name first, then renamed)."""
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("messages", help="an .npy file of integers (images, steps, *input shape)")
+    parser.add_argument("-o", "--output", default="activity.npz")
+    options = parser.parse_args()
+    activity = run(Path(__file__).parent, np.load(options.messages, allow_pickle=False))
+    temporary = f"{options.output}.tmp.npz"
+    np.savez_compressed(temporary, allow_pickle=False, **activity)
+    os.replace(temporary, options.output)
+
+
+if __name__ == "__main__":
+    main()

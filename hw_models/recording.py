@@ -1,0 +1,87 @@
+"""Recording: what every node did in every chip step, comparable whoever ran it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikeship.hw_models.graph import FixedGraph, Readout
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """Activity of a run, in chip steps: index k is Lava step k + 1.
+
+    Attributes:
+        num_steps: T. input: messages, (images, T, *shape).
+        nodes: by node name (images, T + D, *shape): 0/1 spikes, or the readout's potential.
+        rails: by node name how many neuron-steps met the lower and the upper rail; empty where
+            the engine cannot see potentials (Lava).
+    """
+
+    num_steps: int
+    input: NDArray[Any]
+    nodes: Mapping[str, NDArray[Any]]
+    rails: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    def scores(self, graph: FixedGraph) -> NDArray[np.int64]:
+        """Per image and class: the readout's last potential, or spike counts without a readout."""
+        last = self.nodes[graph.output.name]
+        if isinstance(graph.output, Readout):
+            return np.asarray(last[:, -1], dtype=np.int64)
+        return np.asarray(last.sum(axis=1), dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where two recordings first disagree, in order of steps, then of layers."""
+
+    image: int
+    layer: str
+    chip_step: int
+    local_step: int
+    neuron: tuple[int, ...]
+    expected: int
+    found: int
+
+    def __str__(self) -> str:
+        """Say it in one line."""
+        return (
+            f"image {self.image}, layer {self.layer!r}, chip step {self.chip_step} "
+            f"(local step {self.local_step}), neuron {self.neuron}: "
+            f"expected {self.expected}, found {self.found}"
+        )
+
+
+def first_difference(graph: FixedGraph, expected: Recording, found: Recording) -> Difference | None:
+    """Return the earliest disagreement, or None where every value of every node is equal.
+
+    Raises:
+        ValueError: the recordings are of different runs (other nodes, images or steps).
+    """
+    earliest: Difference | None = None
+    for node in graph.nodes:
+        ours, theirs = expected.nodes[node.name], found.nodes[node.name]
+        if ours.shape != theirs.shape:
+            raise ValueError(
+                f"layer {node.name!r}: recordings have shapes {ours.shape} and {theirs.shape}; "
+                "compare runs of the same images and steps"
+            )
+        where = np.argwhere(ours != theirs)
+        if len(where) == 0:
+            continue
+        image, step, *neuron = (int(n) for n in min(map(tuple, where)))
+        if earliest is None or (image, step) < (earliest.image, earliest.chip_step - 1):
+            at = (image, step, *neuron)
+            earliest = Difference(
+                image=image,
+                layer=node.name,
+                chip_step=step + 1,
+                local_step=step - graph.depths[node.name],
+                neuron=tuple(neuron),
+                expected=int(ours[at]),
+                found=int(theirs[at]),
+            )
+    return earliest
