@@ -1,6 +1,20 @@
-"""What several test files need: processes of ours that still run, and damaged files."""
+"""What several test files need: ONNX files, and processes of ours that still run."""
 
+import contextlib
+import io
+import warnings
 from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def export_onnx(model: nn.Module, sample: torch.Tensor, path: Path, **settings: Any) -> None:
+    """Let torch export a module; its exporters warn of themselves and of each other."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        torch.onnx.export(model, (sample,), path, **settings)
 
 
 def lava_processes() -> set[int]:

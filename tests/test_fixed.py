@@ -1,4 +1,4 @@
-"""The chip's arithmetic against plain Python integers, and against what Lava's own code computes."""
+"""The chip's arithmetic, held against plain Python integers."""
 
 import math
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from spikeship.hw_models import fixed
 
 STATE = st.integers(-(2**23 - 1), 2**23 - 1)

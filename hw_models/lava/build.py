@@ -5,7 +5,6 @@ here imports Lava; ``network.py`` makes the Processes from the plan.
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from spikeship.hw_models.atomic import replacing
 from spikeship.hw_models.graph import (
     AnySynapse,
     Conv,
@@ -70,9 +70,8 @@ def write_plan(plan: Plan, path: Path) -> None:
         return value
 
     text = json.dumps(without(plan, "p"))
-    temporary = path.with_name(f".{path.name}.tmp.npz")
-    np.savez_compressed(temporary, plan=np.array(text), **arrays)
-    os.replace(temporary, path)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, plan=np.array(text), allow_pickle=False, **arrays)
 
 
 def _order(shape: Shape) -> Array:

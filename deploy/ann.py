@@ -1,0 +1,154 @@
+"""The trained classifier a user brings, whatever it comes in, as one thing that can be run."""
+
+import importlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from spikeship.deploy.check import DeployError
+from spikeship.training.checkpoint import load_ann
+from spikeship.training.form import sample_shapes
+from spikeship.training.from_onnx import from_onnx
+from spikeship.training.loop import evaluate_ann
+from spikeship.training.network import Network
+from spikeship.training.trace import trace
+
+
+@dataclass(frozen=True, eq=False)
+class Ann:
+    """A trained classifier.
+
+    Attributes:
+        network: its layers.
+        data: name, mean and std of the set it was trained on; empty where the file says none.
+        provenance: where it came from.
+        onnx: the file, where it came from ONNX, for the reference it is held against.
+    """
+
+    network: Network
+    data: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+    onnx: Path | None = None
+
+    def predict(self, images: Tensor) -> NDArray[np.int64]:
+        """Class of each normalised image (images, *input shape)."""
+        return np.asarray(evaluate_ann(self.network, images).numpy(), dtype=np.int64)
+
+    def predict_with_onnxruntime(self, images: Tensor) -> NDArray[np.int64]:
+        """The same, by ONNX Runtime from the file itself.
+
+        Raises:
+            DeployError: the network did not come from ONNX, or ONNX Runtime refuses the file.
+        """
+        import onnxruntime
+
+        if self.onnx is None:
+            raise DeployError("the network did not come from an ONNX file")
+        try:
+            session = onnxruntime.InferenceSession(
+                str(self.onnx), providers=["CPUExecutionProvider"]
+            )
+            entry = session.get_inputs()[0]
+            # a file exported with a fixed batch takes only that many at once
+            size = entry.shape[0] if isinstance(entry.shape[0], int) else 256
+            values = images.numpy()
+            padded = np.concatenate([values, np.repeat(values[-1:], -len(values) % size, axis=0)])
+            scores = [
+                session.run(None, {entry.name: padded[i : i + size]})[0]
+                for i in range(0, len(padded), size)
+            ]
+        except Exception as error:  # ONNX Runtime's errors share no base class
+            reason = " ".join(str(error).split())[:200]
+            raise DeployError(f"{self.onnx}: ONNX Runtime refuses it ({reason})") from error
+        best: NDArray[np.int64] = np.concatenate(scores)[: len(images)].argmax(axis=1)
+        return best
+
+    def macs(self) -> int:
+        """Multiply-accumulates of one inference (convolutions and linear layers)."""
+        shapes = sample_shapes(self.network)
+        total = 0
+        for layer in self.network.layers:
+            positions = int(np.prod(shapes[layer.name][1:], dtype=np.int64))
+            if isinstance(layer.module, nn.Conv2d):
+                total += layer.module.weight.numel() * positions
+            elif isinstance(layer.module, nn.Linear):
+                total += layer.module.weight.numel()
+        return total
+
+
+def load(
+    path: Path | None,
+    *,
+    arch: str | None = None,
+    weights: Path | None = None,
+    input_shape: Sequence[int] | None = None,
+) -> Ann:
+    """Read a classifier.
+
+    Args:
+        path: ``.safetensors`` (ours) or ``.onnx``; or None, with ``arch``.
+        arch: ``package.module:factory`` of a torch module.
+        weights: its ``.pth`` state dict, read with ``weights_only``.
+        input_shape: shape of one image, needed with ``arch``.
+
+    Raises:
+        ValueError: a file or module that cannot be read or has no such form, in one line.
+    """
+    if (path is None) == (arch is None):
+        raise DeployError("give either a file (.safetensors or .onnx) or --arch with --weights")
+    if arch is not None:
+        module = _with_weights(_made(arch), weights)
+        if input_shape is None:
+            raise DeployError(f"{arch}: give --data, whose images say the input's shape")
+        network = trace(module, input_shape)
+        return Ann(network, {}, {"arch": arch, "weights": str(weights) if weights else None})
+    assert path is not None
+    if path.suffix == ".onnx":
+        return Ann(from_onnx(path), {}, {"onnx": path.name}, onnx=path)
+    if path.suffix != ".safetensors":
+        raise DeployError(
+            f"{path}: give a .safetensors file that 'spikeship train' wrote, or an .onnx file"
+        )
+    found = load_ann(path)
+    network = trace(found.model, found.input_shape)
+    return Ann(network, found.data, {**found.provenance, "ann": path.name, "arch": found.arch})
+
+
+def _made(arch: str) -> nn.Module:
+    name, _, attribute = arch.partition(":")
+    if not attribute:
+        raise DeployError(f"{arch}: write it as package.module:factory")
+    here = str(Path.cwd())
+    if here not in sys.path:  # a user's own module lies where they stand
+        sys.path.insert(0, here)
+    try:
+        factory: Callable[[], Any] = getattr(importlib.import_module(name), attribute)
+        module = factory()
+    except Exception as error:  # whatever a user's own code raises
+        raise DeployError(f"{arch}: {type(error).__name__}: {error}") from error
+    if not isinstance(module, nn.Module):
+        raise DeployError(f"{arch}: returned {type(module).__name__}, expected a torch.nn.Module")
+    return module.eval()
+
+
+def _with_weights(module: nn.Module, weights: Path | None) -> nn.Module:
+    if weights is None:
+        return module
+    if not weights.is_file():
+        raise DeployError(f"{weights}: no such file")
+    try:
+        state = torch.load(weights, map_location="cpu", weights_only=True)
+        module.load_state_dict(state)
+    except Exception as error:  # torch raises many kinds here
+        reason = " ".join(str(error).split())[:200]
+        raise DeployError(
+            f"{weights}: cannot be loaded as this module's state dict ({reason})"
+        ) from error
+    return module

@@ -1,0 +1,95 @@
+"""What every verb shares: how it speaks, where its JSON goes, and how errors end it.
+
+Exit status: 0 done, 1 the answer is no, 2 unusable input (one line), 130 interrupted.
+"""
+
+import errno
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from typer.exceptions import Abort, TyperException
+
+from spikeship.hw_models.atomic import replacing
+from spikeship.hw_models.lava.compat import LavaMissingError
+from spikeship.hw_models.lava.runner import LavaError
+
+DONE, NO, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+DEBUG = "SPIKESHIP_DEBUG"
+
+
+@dataclass(frozen=True)
+class Voice:
+    """Where a verb's words go: people on stdout, unless ``--json -`` takes it for one object."""
+
+    json_path: str | None
+    quiet: bool
+
+    def say(self, text: Any) -> None:
+        """Tell the user something, text or a rich renderable."""
+        if not self.quiet:
+            words = isinstance(text, str)
+            console = Console(stderr=self.json_path == "-", soft_wrap=words, highlight=False)
+            console.print(text, markup=not words)
+
+    def warn(self, text: str) -> None:
+        """Tell the user something that matters, on stderr whatever was asked for."""
+        print(f"spikeship: {text}", file=sys.stderr)
+
+    def result(self, value: Mapping[str, Any]) -> None:
+        """Hand over the verb's JSON object, where one was asked for."""
+        if self.json_path == "-":
+            print(json.dumps(value, indent=2))
+        elif self.json_path is not None:
+            path = Path(self.json_path)
+            with replacing(path) as temporary:
+                temporary.write_text(json.dumps(value, indent=2) + "\n")
+
+
+def check_writable(path: Path) -> None:
+    """Refuse an output that could not be written, before the work is done rather than after.
+
+    Raises:
+        OSError: the folder cannot be made or written to, or the path is a folder.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(path.parent, os.W_OK):
+        raise PermissionError(
+            errno.EACCES, "cannot be written to; choose another", str(path.parent)
+        )
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "is a folder; give a file name", str(path))
+
+
+def guarded(run: Callable[[], int | None]) -> int:
+    """Run a command line and turn whatever ends it into an exit status and one line."""
+    try:
+        status = run() or DONE
+    except TyperException as error:
+        return _fail(" ".join(error.format_message().split()))
+    except (ValueError, LavaError, LavaMissingError, OSError) as error:
+        if os.environ.get(DEBUG):
+            traceback.print_exc()
+        return _fail(_line(error))
+    except (KeyboardInterrupt, Abort):
+        status = INTERRUPTED
+    if status == INTERRUPTED:  # Typer turns Ctrl-C into this status by itself
+        print("spikeship: interrupted; nothing half-written was left", file=sys.stderr)
+    return status
+
+
+def _fail(line: str) -> int:
+    print(f"spikeship: {line}", file=sys.stderr)
+    return UNUSABLE
+
+
+def _line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror or error}"
+    return " ".join(str(error).split())

@@ -1,0 +1,1 @@
+"""Ways out: Lava and NIR."""

@@ -1,0 +1,396 @@
+"""Conversion against the sequential algorithm, the ANN, and the forms that have no spikes."""
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from spiking import chain, images, residual
+from torch import Tensor, nn
+
+from spikeship.training import balance as balancing
+from spikeship.training.balance import BalanceError
+from spikeship.training.convert import convert
+from spikeship.training.encoding import Encoding, encode
+from spikeship.training.fold import fold_batchnorm
+from spikeship.training.form import FormError
+from spikeship.training.network import INPUT, Add, Layer, Network
+from spikeship.training.neurons import Reset, Scale, SpikingNetwork
+from spikeship.training.observe import evaluate
+
+
+def fires(currents: list[Tensor], theta: float, reset: Reset) -> list[Tensor]:
+    """What neurons of leak 1 send for weighted input given step by step."""
+    v, spikes = torch.zeros_like(currents[0]), []
+    for current in currents:
+        v = v + current
+        fired = v > theta
+        spikes.append(fired.to(v.dtype))
+        v = torch.where(fired, v - theta if reset == "subtract" else torch.zeros_like(v), v)
+    return spikes
+
+
+def sequential(ann: Network, messages: Tensor, scale: float, reset: Reset) -> dict[str, float]:
+    """Thresholds of a residual network, as the paper finds them.
+
+    For each neuron, the network up to it is run from the start, one image and one step at a time.
+    """
+    modules = {layer.name: layer.module for layer in ann.layers}
+
+    def apply(name: str, x: Tensor, unit: float, gain: float = 1.0) -> Tensor:
+        conv = modules[name]
+        assert isinstance(conv, nn.Conv2d)
+        bias = None if conv.bias is None else conv.bias / unit
+        return nn.functional.conv2d(x, conv.weight * gain, bias, conv.stride, conv.padding)
+
+    thetas: dict[str, float] = {}
+    for wanted in ("stem_relu", "relu1", "relu2"):
+        found = -float("inf")
+        for image in messages:
+            x = [step[None].to(torch.float32) for step in image]
+            x = [apply("stem", step, 1.0, scale) for step in x]
+            if wanted != "stem_relu":
+                stem = fires(x, thetas["stem_relu"], reset)
+                x = [apply("conv1", step, thetas["stem_relu"]) for step in stem]
+            if wanted == "relu2":
+                unit = thetas["stem_relu"] * thetas["relu1"]
+                inner = fires(x, thetas["relu1"], reset)
+                x = []
+                for step, skip in zip(inner, stem, strict=True):
+                    main = apply("conv2", step, unit)
+                    if "down" in modules:
+                        side = apply("down", skip, thetas["stem_relu"]) / thetas["relu1"]
+                    else:
+                        side = skip / thetas["relu1"]
+                    x.append(main + side)
+            found = max([found, *(float(step.max()) for step in x)])
+        thetas[wanted] = found
+    return thetas
+
+
+@pytest.mark.parametrize("reset", ["subtract", "zero"])
+@pytest.mark.parametrize("strided", [False, True], ids=["identity", "strided"])
+def test_thresholds_are_those_of_the_sequential_algorithm(strided: bool, reset: Reset) -> None:
+    ann, x = residual(strided), images(3)
+    with torch.no_grad():
+        scale = float(x.abs().max())
+        snn = convert(ann, x, num_steps=20, balance_steps=20, factor=0.6, seed=5, reset=reset)
+        messages = encode(x, snn.coding, 20, seed=5)
+        expected = sequential(fold_batchnorm(ann), messages, scale, reset)
+    found = {name: float(neuron.threshold) / 0.6 for name, neuron in snn.neurons.items()}
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("held_bytes", [0, 2**30], ids=["computed again", "held"])
+@pytest.mark.parametrize("balance", ["max", "percentile:99.5"])
+def test_thresholds_do_not_depend_on_the_batch(
+    balance: str, held_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(balancing, "_HELD_BYTES", held_bytes)
+    ann, x = chain(bias=True), images(10)
+    snns = [convert(ann, x, num_steps=12, balance=balance, batch_size=n) for n in (1, 3, 10)]
+    thetas = [[float(n.threshold) for n in snn.neurons.values()] for snn in snns]
+    assert thetas[0] == pytest.approx(thetas[1], rel=1e-6)
+    assert thetas[0] == pytest.approx(thetas[2], rel=1e-6)
+    for name, bounds in snns[0].ranges.items():
+        assert bounds == pytest.approx(snns[2].ranges[name], rel=1e-5, abs=1e-5)
+
+
+def test_a_percentile_is_numpys_over_all_weighted_input() -> None:
+    ann, x = chain(), images(10)
+    snn = convert(ann, x, num_steps=120, balance="percentile:99.1", factor=1.0, batch_size=4)
+    messages = encode(x, snn.coding, 120)
+    with torch.no_grad():
+        weighted = next(snn.walk(messages)).weighted
+    # the first neuron's input depends on no threshold
+    expected = float(torch.quantile(weighted.double().flatten(), 0.991))
+    assert float(snn.neurons["features.1"].threshold) == pytest.approx(expected, rel=1e-6)
+    top = convert(ann, x, num_steps=12, balance="max", factor=1.0)
+    hundredth = convert(ann, x, num_steps=12, balance="percentile:100", factor=1.0)
+    for name, neuron in top.neurons.items():
+        assert torch.equal(neuron.threshold, hundredth.neurons[name].threshold)
+
+
+def nested(seed: int = 0) -> Network:
+    """A sum within a sum, a branch straight from the input, pools on an identity skip."""
+    torch.manual_seed(seed)
+    ann = Network(
+        [
+            Layer("a", nn.Conv2d(2, 2, 3, padding=1), (INPUT,)),
+            Layer("relu_a", nn.ReLU(), ("a",)),
+            Layer("pool", nn.AvgPool2d(2), ("relu_a",)),
+            Layer("b", nn.Conv2d(2, 2, 3, padding=1), ("pool",)),
+            Layer("relu_b", nn.ReLU(), ("b",)),
+            Layer("c", nn.Conv2d(2, 2, 3, padding=1), ("relu_b",)),
+            Layer("inner", Add(), ("c", "pool")),
+            Layer("d", nn.Conv2d(2, 2, 2, stride=2), (INPUT,)),
+            Layer("outer", Add(), ("inner", "d")),
+            Layer("relu_c", nn.ReLU(), ("outer",)),
+            Layer("flatten", nn.Flatten(), ("relu_c",)),
+            Layer("fc", nn.Linear(32, 5), ("flatten",)),
+        ],
+        (2, 8, 8),
+    )
+    with torch.no_grad():
+        for layer in ann.layers:
+            if isinstance(layer.module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(layer.module.weight)
+    return ann.eval()
+
+
+ANNS: dict[str, Callable[[], Network]] = {
+    "chain": chain,
+    "chain with biases": lambda: chain(bias=True),
+    "identity skip, batch norm": residual,
+    "strided skip, batch norm": lambda: residual(strided=True),
+    "nested sums": nested,
+}
+
+
+@pytest.mark.parametrize("encoding", ["direct", "poisson"])
+@pytest.mark.parametrize("kind", ANNS)
+def test_a_converted_network_agrees_with_its_ann(kind: str, encoding: Encoding) -> None:
+    ann, x = ANNS[kind](), images(24)
+    # Poisson input is itself noisy; its mean needs more steps
+    steps = 200 if encoding == "direct" else 2000
+    few = x if encoding == "direct" else x[:12]
+    snn = convert(ann, few, num_steps=steps, encoding=encoding, factor=1.0, batch_size=4)
+    with torch.no_grad():
+        expected = ann(few)
+    readout = evaluate(snn, few)
+    together = torch.stack([expected.flatten(), readout.flatten()])
+    assert torch.corrcoef(together)[0, 1] > 0.99
+    # and in size: R / T is the ANN's result in units of what the last spikes are worth; spikes
+    # still owed when the time is over are missing from it
+    ratio = (readout.flatten() @ expected.flatten()) / (expected.flatten() @ expected.flatten())
+    assert 0.85 < ratio.item() / steps * worth_of_last_spikes(snn) < 1.02
+
+
+def worth_of_last_spikes(snn: SpikingNetwork) -> float:
+    """Product of the thresholds on the longest path, which all networks here have in a chain."""
+    product = 1.0
+    for neuron in snn.neurons.values():
+        product *= float(neuron.threshold)
+    return product
+
+
+def test_ranges_are_of_weighted_input_without_its_bias() -> None:
+    ann, x = residual(strided=True), images(5)
+    snn = convert(ann, x, num_steps=15, seed=2, batch_size=2)
+    assert list(snn.ranges) == ["stem_relu", "relu1", "relu2", "fc"]
+    bare = copy.deepcopy(snn)
+    spikes = {}
+    with torch.no_grad():
+        for name, _, sent in snn.walk(encode(x, snn.coding, 15, seed=2)):
+            if sent is not None:
+                spikes[name] = sent.flatten(0, 1)
+        for layer in bare.network.layers:
+            if getattr(layer.module, "bias", None) is not None:
+                layer.module.bias.zero_()
+        run = {layer.name: layer.module for layer in bare.network.layers}
+        weighted = run["conv2"](spikes["relu1"]) + run["down"](spikes["stem_relu"])
+        readout = run["fc"](run["flatten"](run["pool"](spikes["relu2"])))
+    for name, values in (("relu2", weighted), ("fc", readout)):
+        bounds = float(values.min()), float(values.max())
+        assert snn.ranges[name] == pytest.approx(bounds, rel=1e-5, abs=1e-5)
+
+
+def test_few_steps_have_a_smaller_factor() -> None:
+    ann, x = chain(), images(4)
+    for steps, factor in ((19, 0.5), (20, 0.7), (100, 0.7)):
+        default = convert(ann, x, num_steps=steps)
+        given = convert(ann, x, num_steps=steps, factor=factor)
+        for name, neuron in given.neurons.items():
+            assert torch.equal(default.neurons[name].threshold, neuron.threshold)
+
+
+def test_the_factor_scales_all_thresholds_and_biases_follow() -> None:
+    ann, x = chain(bias=True), images(8)
+    one, part = (convert(ann, x, num_steps=10, factor=factor) for factor in (1.0, 0.5))
+    for name, neuron in one.neurons.items():
+        assert float(part.neurons[name].threshold) == float(neuron.threshold) / 2
+    # 'classes' comes after three neurons, so its unit is an eighth
+    for name, power in (("features.0", 1), ("features.4", 2), ("hidden", 4), ("classes", 8)):
+        whole, half = one.network[name].module, part.network[name].module
+        assert isinstance(whole, nn.Conv2d | nn.Linear)
+        assert isinstance(half, nn.Conv2d | nn.Linear)
+        assert torch.equal(whole.weight, half.weight)
+        assert torch.allclose(half.bias, whole.bias * power, rtol=1e-6)
+
+
+def test_thresholds_are_balanced_over_at_least_the_steps_asked_for() -> None:
+    ann, x = chain(), images(6)
+    thetas = [
+        [float(n.threshold) for n in convert(ann, x, num_steps=T, balance_steps=B).neurons.values()]
+        for T, B in ((10, 40), (40, 10), (40, 40))
+    ]
+    assert thetas[0] == thetas[1] == thetas[2]
+    short = convert(ann, x, num_steps=10, balance_steps=10)
+    assert [float(n.threshold) for n in short.neurons.values()] != thetas[0]
+    # ranges are those of the T steps that it will run for
+    longer = convert(ann, x, num_steps=10, balance_steps=40).ranges["features.1"]
+    assert longer == pytest.approx(short.ranges["features.1"], rel=1e-6)
+
+
+def test_what_is_asked_for_arrives_and_the_ann_stays_as_it_is() -> None:
+    ann, x = chain(bias=True), images(8)
+    before = copy.deepcopy(ann.state_dict())
+    snn = convert(
+        ann,
+        x,
+        num_steps=10,
+        encoding="direct",
+        peak=7.0,
+        leak=0.95,
+        reset="zero",
+        data={"name": "made up"},
+        provenance={"by": "a test"},
+    )
+    assert not snn.training
+    assert snn.coding.scale == pytest.approx(7 / 127)
+    assert snn.num_steps == 10
+    assert (snn.data, snn.provenance) == ({"name": "made up"}, {"by": "a test"})
+    for neuron in snn.neurons.values():
+        assert (neuron.leak, neuron.v0, neuron.reset) == (0.95, 0.0, "zero")
+    assert [layer.name for layer in snn.network.layers] == [layer.name for layer in ann.layers]
+    for key, value in ann.state_dict().items():
+        assert torch.equal(value, before[key])
+    for parameter in snn.parameters():
+        parameter.data.zero_()
+    assert torch.equal(ann.state_dict()["classes.weight"], before["classes.weight"])
+
+
+def test_float64_stays_float64() -> None:
+    ann, x = chain(bias=True).double(), images(4)
+    snn = convert(ann, x, num_steps=10)
+    assert {tensor.dtype for tensor in snn.state_dict().values()} == {torch.float64}
+    assert evaluate(snn, x).dtype == torch.float64
+
+
+def build(*layers: tuple[str, nn.Module, tuple[str, ...]]) -> Network:
+    return Network([Layer(*layer) for layer in layers], (2, 8, 8)).eval()
+
+
+CONV, RELU, FC = nn.Conv2d(2, 2, 3, padding=1), nn.ReLU(), nn.Linear(128, 3)
+FLAT = ("flat", nn.Flatten(), ("relu",))
+START = ("conv", CONV, (INPUT,)), ("relu", RELU, ("conv",))
+
+
+@pytest.mark.parametrize(
+    ("ann", "message"),
+    [
+        (
+            build(*START, ("max", nn.MaxPool2d(2), ("relu",)), ("fc", FC, ("max",))),
+            "layer 'max': MaxPool2d has no spiking form; train with AvgPool2d of the same size",
+        ),
+        (
+            build(*START, ("act", nn.Tanh(), ("relu",)), ("fc", FC, ("act",))),
+            "layer 'act': Tanh has no spiking form; use Conv2d, Linear, ReLU, AvgPool2d,",
+        ),
+        (
+            build(*START, ("again", CONV, ("relu",)), ("flat", nn.Flatten(), ("again",))),
+            "layer 'flat': reads 'again', which is no ReLU's result; put a ReLU between",
+        ),
+        (
+            build(("conv", CONV, (INPUT,)), ("two", CONV, ("conv",)), ("relu", RELU, ("two",))),
+            "layer 'two': reads 'conv', which is no ReLU's result; put a ReLU between",
+        ),
+        (
+            build(*START, ("late", nn.ReLU(), ("relu",)), ("flat", nn.Flatten(), ("late",))),
+            "layer 'late': follows 'relu', not a weighted layer or a sum; put the ReLU",
+        ),
+        (
+            build(*START, FLAT, ("fc", FC, ("flat",)), ("last", nn.ReLU(), ("fc",))),
+            "layer 'last': is the network's output but no Linear layer; end the network",
+        ),
+        (
+            build(*START, ("pool", nn.AvgPool2d(3, 2, 1), ("relu",)), ("fc", FC, ("pool",))),
+            r"layer 'pool': a pool of kernel \(3, 3\), stride \(2, 2\) and padding \(1, 1\) has",
+        ),
+        (
+            build(
+                *START,
+                ("pool", nn.AvgPool2d(3), ("relu",)),
+                ("flat", nn.Flatten(), ("pool",)),
+                ("fc", nn.Linear(8, 3), ("flat",)),
+            ),
+            r"layer 'pool': a 3x3 pool does not divide shape \(2, 8, 8\); pad the images",
+        ),
+        (
+            build(*START, FLAT, ("fc", nn.Linear(100, 3), ("flat",))),
+            r"layer 'fc': cannot take its input when samples have shape \(2, 8, 8\)",
+        ),
+        (
+            build(*START, ("side", nn.Conv2d(2, 2, 1), (INPUT,)), FLAT, ("fc", FC, ("flat",))),
+            "layer 'side': nothing reads it; leave it out",
+        ),
+        (
+            build(
+                ("conv", CONV, (INPUT,)),
+                ("relu", RELU, ("conv",)),
+                ("other", nn.ReLU(), ("conv",)),
+                ("sum", Add(), ("relu", "other")),
+                ("end", nn.ReLU(), ("sum",)),
+                ("flat", nn.Flatten(), ("end",)),
+                ("fc", FC, ("flat",)),
+            ),
+            "layer 'conv': 2 layers read it; only what a ReLU gives may be read more than once",
+        ),
+        (
+            build(
+                *START,
+                ("narrow", nn.Conv2d(2, 1, 1), ("relu",)),
+                ("sum", Add(), ("narrow", "relu")),
+                ("end", nn.ReLU(), ("sum",)),
+                ("flat", nn.Flatten(), ("end",)),
+                ("fc", FC, ("flat",)),
+            ),
+            r"layer 'sum': sums shapes \[\(1, 8, 8\), \(2, 8, 8\)\]; give its branches one shape",
+        ),
+        (
+            build(
+                ("conv", nn.Conv2d(2, 2, 3, padding=1, padding_mode="circular"), (INPUT,)),
+                ("relu", RELU, ("conv",)),
+                FLAT,
+                ("fc", FC, ("flat",)),
+            ),
+            "layer 'conv': pads with 'circular'; pad with zeros",
+        ),
+        (
+            build(*START, ("flat", nn.Flatten(2), ("relu",)), ("fc", nn.Linear(64, 3), ("flat",))),
+            r"layer 'flat': flattens only some axes; use nn.Flatten\(\)",
+        ),
+    ],
+)
+def test_a_form_without_spikes_is_refused_by_name(ann: Network, message: str) -> None:
+    with pytest.raises(FormError, match=message) as caught:
+        convert(ann, images(2), num_steps=4)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("balance", ["mean", "percentile:0", "percentile:101", "percentile:x", ""])
+def test_an_unknown_balance_is_refused(balance: str) -> None:
+    with pytest.raises(BalanceError, match=f"balance {balance!r} is not known; use max, or"):
+        convert(chain(), images(2), num_steps=4, balance=balance)
+
+
+def test_a_neuron_without_positive_input_is_named() -> None:
+    ann = chain()
+    with torch.no_grad():
+        hidden = ann["hidden"].module
+        assert isinstance(hidden, nn.Linear)
+        hidden.weight.abs_().neg_()
+    with pytest.raises(BalanceError, match="neuron 'relu': the weighted input it is balanced on"):
+        convert(ann, images(4), num_steps=6)
+    with pytest.raises(BalanceError, match="factor must be positive, got -1"):
+        convert(chain(), images(4), num_steps=6, factor=-1)
+
+
+def test_an_identity_skip_holds_the_inner_thresholds_inverse() -> None:
+    snn = convert(residual(), images(6), num_steps=20)
+    (scale,) = [layer for layer in snn.network.layers if isinstance(layer.module, Scale)]
+    assert (scale.name, scale.inputs) == ("sum.skip1", ("stem_relu",))
+    assert snn.network["sum"].inputs == ("conv2", "sum.skip1")
+    assert isinstance(scale.module, Scale)
+    inner = float(snn.neurons["relu1"].threshold)
+    assert float(scale.module.factor) == pytest.approx(1 / inner, rel=1e-6)

@@ -1,0 +1,130 @@
+"""The doctor tells the truth, and every complaint comes with what to do."""
+
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from spikeship.deploy import doctor, install_lava
+from spikeship.deploy.doctor import Finding
+
+
+@pytest.fixture(scope="module")
+def findings() -> dict[str, Finding]:
+    return {finding.name: finding for finding in doctor.examine()}
+
+
+def test_names_everything_in_order(findings: dict[str, Finding]) -> None:
+    assert list(findings) == [
+        "torch",
+        "CUDA",
+        "Lava",
+        "netx",
+        "onnxruntime",
+        "NVML",
+        "RAPL",
+        "data folder",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [
+        ("torch", "torch"),
+        ("Lava", "lava-nc"),
+        ("netx", "lava-dl"),
+        ("onnxruntime", "onnxruntime"),
+    ],
+)
+def test_what_make_installed_works(findings: dict[str, Finding], name: str, package: str) -> None:
+    assert findings[name].works, findings[name]
+    assert version(package) in findings[name].detail
+    assert findings[name].fix == ""
+
+
+def test_what_does_not_work_says_why_and_what_to_do(findings: dict[str, Finding]) -> None:
+    for finding in findings.values():
+        assert finding.detail and "\n" not in finding.detail
+        assert bool(finding.fix) is not finding.works
+
+
+def test_lava_never_enters_this_process(findings: dict[str, Finding]) -> None:
+    assert findings["Lava"].works
+    assert not any(name == "lava" or name.startswith("lava.") for name in sys.modules)
+
+
+def test_data_folder_lists_its_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mnist").mkdir()
+    (tmp_path / "cifar-10-batches-bin").mkdir()
+    monkeypatch.setenv("SPIKESHIP_DATA", str(tmp_path))
+    found = doctor._data()
+    assert found.works
+    assert found.detail == f"{tmp_path}: cifar-10-batches-bin, mnist"
+    monkeypatch.setenv("SPIKESHIP_DATA", str(tmp_path / "nowhere"))
+    missing = doctor._data()
+    assert not missing.works and "nowhere" in missing.detail and "SPIKESHIP_DATA" in missing.fix
+
+
+def test_rapl_reads_the_counter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "POWERCAP", tmp_path)
+    assert not doctor._rapl().works
+    counter = tmp_path / "intel-rapl:0"
+    counter.mkdir()
+    (counter / "energy_uj").write_text("not a number\n")
+    assert "chmod" in doctor._rapl().fix
+    (counter / "energy_uj").write_text("123456789\n")
+    assert doctor._rapl() == Finding("RAPL", True, "intel-rapl:0 counts the CPU's energy")
+
+
+def test_a_library_that_crashes_or_hangs_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    crashed = doctor._probe("x", "import os; os.abort()", "mend it")
+    assert crashed == Finding("x", False, "ended with status -6", "mend it")
+    monkeypatch.setattr(doctor, "PROBE_LIMIT_S", 0.2)
+    assert doctor._probe("x", "import time; time.sleep(60)", "mend it").detail == (
+        "no answer within 0.2 s"
+    )
+
+
+def run_pip(monkeypatch: pytest.MonkeyPatch, returncode: int, stderr: str) -> list[list[str]]:
+    """Stand in for pip; returns the commands it is given."""
+    commands: list[list[str]] = []
+
+    def run(command: list[str], **_: object) -> SimpleNamespace:
+        commands.append(command[1:])
+        return SimpleNamespace(returncode=returncode, stderr=stderr)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    return commands
+
+
+def test_install_lava_passes_the_bound_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    commands = run_pip(monkeypatch, 0, "")
+    install_lava.install(quiet=True)
+    assert commands == [
+        ["-m", "pip", "install", "--quiet", "scipy", "networkx", "asteval"],
+        [
+            *("-m", "pip", "install", "--quiet", "--no-deps", "--ignore-requires-python"),
+            *("lava-nc==0.10.0", "lava-dl==0.6.0"),
+        ],
+    ]
+
+
+def test_install_lava_gives_pip_s_reason_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    run_pip(
+        monkeypatch,
+        1,
+        "WARNING: retrying\nERROR: Could not find a version that satisfies the requirement "
+        "asteval (from versions: none)\nERROR: No matching distribution found for asteval\n",
+    )
+    with pytest.raises(ValueError, match="asteval .from versions: none.; mend that") as caught:
+        install_lava.install()
+    assert "\n" not in str(caught.value)
+
+
+def test_install_lava_says_how_to_get_pip(monkeypatch: pytest.MonkeyPatch) -> None:
+    run_pip(monkeypatch, 1, "/usr/bin/python3: No module named pip\n")
+    with pytest.raises(ValueError, match="-m ensurepip"):
+        install_lava.install()

@@ -1,0 +1,50 @@
+"""An exported directory runs by itself, with nothing of ours to import, and gives equal spikes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cases
+from spikeship.deploy.check import DeployError
+from spikeship.deploy.export.lava import export_lava
+from spikeship.hw_models import reference
+
+
+@pytest.mark.parametrize("name", ["residual_pooled", "pool_dense"])
+def test_the_directory_runs_alone(name: str, tmp_path: Path) -> None:
+    graph = cases.graph(name)
+    export_lava(graph, tmp_path / "net")
+    messages = cases.messages(graph, 2)
+    np.save(tmp_path / "messages.npy", messages)
+    blocked = "import sys; sys.modules['spikeship'] = None; import runpy; "
+    code = f"{blocked}sys.argv[0] = 'run.py'; sys.path.insert(0, 'net'); "
+    code += "runpy.run_path('net/run.py', run_name='__main__')"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "messages.npy", "-o", "activity.npz"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    expected = reference.run(graph, messages)
+    with np.load(tmp_path / "activity.npz") as activity:
+        assert set(activity.files) == set(expected.nodes)
+        for node, values in expected.nodes.items():
+            np.testing.assert_array_equal(activity[node], values)
+
+
+def test_an_export_replaces_only_an_export(tmp_path: Path) -> None:
+    graph = cases.graph("dense")
+    folder = tmp_path / "net"
+    export_lava(graph, folder)
+    export_lava(graph, folder)
+    theirs = tmp_path / "mine"
+    theirs.mkdir()
+    (theirs / "thesis.txt").write_text("years of work")
+    with pytest.raises(DeployError, match="not an export"):
+        export_lava(graph, theirs)
+    assert (theirs / "thesis.txt").read_text() == "years of work"

@@ -1,0 +1,139 @@
+"""Lava fails silently; our runner must not: one line, and no process left behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import cases
+import helpers
+from spikeship.deploy import files
+from spikeship.hw_models.lava import runner
+
+pytestmark = pytest.mark.skipif(
+    not Path("/proc").is_dir(), reason="needs /proc to look for orphans"
+)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    before = helpers.lava_processes(), set(Path("/dev/shm").glob("psm_*"))
+    yield
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and helpers.lava_processes() - before[0]:
+        time.sleep(0.05)
+    assert helpers.lava_processes() - before[0] == set(), "processes were left behind"
+    while time.monotonic() < deadline and set(Path("/dev/shm").glob("psm_*")) - before[1]:
+        time.sleep(0.05)
+    assert set(Path("/dev/shm").glob("psm_*")) - before[1] == set(), "shared memory was left"
+
+
+def _spoilt(monkeypatch: pytest.MonkeyPatch, spoil: Callable[[dict[str, Any]], None]) -> None:
+    """Let ``spoil`` damage the job that the runner hands to its worker."""
+    original = runner.run_job
+
+    def run_job(path: Path, **options: Any) -> float:
+        job = json.loads(path.read_text())
+        spoil(job)
+        path.write_text(json.dumps(job))
+        return original(path, **options)
+
+    monkeypatch.setattr(runner, "run_job", run_job)
+
+
+def _short_record(name: str) -> Callable[[dict[str, Any]], None]:
+    """A recording with too few rows: that node's model raises IndexError in the fourth step."""
+
+    def spoil(job: dict[str, Any]) -> None:
+        path = job["records"][name]
+        np.save(path, np.load(path)[:3])
+
+    return spoil
+
+
+@pytest.mark.parametrize("where", ["n", "out"])
+def test_a_model_that_raises(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = cases.graph("conv")  # "n" stands in the middle, "out" last: Lava fails differently
+    _spoilt(monkeypatch, _short_record(where))
+    begun = time.monotonic()
+    with pytest.raises(runner.LavaError, match="a model raised IndexError") as error:
+        runner.run(graph, cases.messages(graph, 2), stall_s=60)
+    assert "\n" not in str(error.value)
+    assert "run_spk" in error.value.details
+    assert time.monotonic() - begun < 30, "noticed only by the stall limit"
+
+
+def test_a_model_that_hangs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    graph = cases.graph("conv")
+    pipe = tmp_path / "never.npy"
+    os.mkfifo(pipe)  # opening it for reading waits for ever
+    _spoilt(monkeypatch, lambda job: job.update(messages=str(pipe)))
+    with pytest.raises(runner.LavaError, match="no chip step has begun for 6 s"):
+        runner.run(graph, cases.messages(graph, 2), stall_s=6)
+
+
+def test_a_run_past_its_limit() -> None:
+    graph = cases.graph("conv")
+    with pytest.raises(runner.LavaError, match="limit of 3 s"):
+        runner.run(graph, cases.messages(graph, 5000), limit_s=3)
+
+
+def test_a_model_whose_process_is_killed() -> None:
+    graph = cases.graph("conv")
+
+    def kill() -> None:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and len(helpers.lava_processes()) < 8:
+            time.sleep(0.05)
+        time.sleep(1.0)
+        os.kill(max(helpers.lava_processes()), signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    with pytest.raises(runner.LavaError, match="ended with status -9"):
+        runner.run(graph, cases.messages(graph, 5000), stall_s=60)
+    thread.join()
+
+
+def _verifying(tmp_path: Path) -> "subprocess.Popen[str]":
+    """Start ``spikeship verify`` on a run that takes long, and wait until Lava steps."""
+    net = tmp_path / "net.safetensors"
+    files.save(cases.graph("conv"), net)
+    code = "import sys; from spikeship.deploy.cli import main; sys.exit(main())"
+    before = helpers.lava_processes()
+    command = subprocess.Popen(
+        [sys.executable, "-c", code, "verify", str(net), "--against", "lava", "-n", "5000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and len(helpers.lava_processes() - before) < 5:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    return command
+
+
+def test_control_c(tmp_path: Path) -> None:
+    command = _verifying(tmp_path)
+    command.send_signal(signal.SIGINT)
+    _, errors = command.communicate(timeout=30)
+    assert command.returncode == 130
+    assert errors.strip().count("\n") == 0, errors
+    assert "interrupted" in errors
+
+
+def test_the_death_of_the_parent(tmp_path: Path) -> None:
+    command = _verifying(tmp_path)
+    assert helpers.lava_processes()
+    command.kill()
+    command.communicate(timeout=30)  # the fixture sees to the rest

@@ -1,0 +1,492 @@
+"""A spiking network written as NIR, through a file and back, and graphs that others wrote."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import nir
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from spiking import chain, images, residual
+from torch import nn
+
+from spikeship.training.convert import convert
+from spikeship.training.encoding import InputCoding, encode
+from spikeship.training.form import FormError
+from spikeship.training.from_nir import FromNirError, from_nir, read_nir
+from spikeship.training.metadata import KEY, MetadataError, NetworkMetadata
+from spikeship.training.network import INPUT, Add, Layer, Network
+from spikeship.training.neurons import HeldDropout, Scale, SpikingNetwork, SpikingNeuron
+from spikeship.training.to_nir import ToNirError, to_nir, write_nir
+
+
+def everything() -> SpikingNetwork:
+    """What conversion does not make: groups, oblong kernels, three branches, odd names."""
+    torch.manual_seed(0)
+    oblong = nn.Conv2d(4, 4, (3, 5), padding=(1, 2), dilation=1, groups=2)
+    layers = [
+        Layer("in/put", nn.Conv2d(2, 4, 3, padding="same"), (INPUT,)),
+        Layer("100%", SpikingNeuron(0.3, leak=0.9, v0=0.1), ("in/put",)),
+        Layer("größe", nn.AvgPool2d(2), ("100%",)),
+        Layer("größe.dropout", HeldDropout(0.2), ("größe",)),
+        Layer("a.b.c", oblong, ("größe.dropout",)),
+        Layer("skip", Scale(torch.tensor(0.7)), ("größe.dropout",)),
+        Layer(".", nn.Conv2d(4, 4, 1, bias=False), ("größe.dropout",)),
+        Layer("any", Add(), ("a.b.c", "skip", ".")),
+        Layer(
+            "per channel",
+            SpikingNeuron(torch.tensor([0.2, 0.3, 0.4, 0.5]).reshape(4, 1, 1), leak=0.75),
+            ("any",),
+        ),
+        Layer("strided", nn.Conv2d(4, 3, 2, stride=(2, 1), dilation=(1, 2)), ("per channel",)),
+        Layer("per neuron", SpikingNeuron(torch.rand(3, 2, 2) + 0.1, v0=-0.2), ("strided",)),
+        Layer("flat", nn.Flatten(), ("per neuron",)),
+        Layer("fc", nn.Linear(12, 5), ("flat",)),
+    ]
+    return SpikingNetwork(
+        Network(layers, (2, 8, 8)),
+        InputCoding("direct", 0.031, 127, True),
+        7,
+        ranges={"100%": (-3.25, 4.5), "fc": (-1.0, 2.0)},
+        data={"name": "made up", "mean": [0.1, 0.2], "std": [1.0, 2.0]},
+        provenance={"seed": 3, "nested": {"a": None}},
+    ).eval()
+
+
+NETWORKS = {
+    "chain": lambda: convert(chain(bias=True), images(6), num_steps=11),
+    "identity": lambda: convert(residual(), images(6), num_steps=11, leak=0.97),
+    "strided": lambda: convert(residual(strided=True), images(6), num_steps=11, reset="zero"),
+    "direct": lambda: convert(chain(), images(6), num_steps=11, encoding="direct"),
+    "float64": lambda: convert(chain(bias=True).double(), images(6), num_steps=11),
+    "everything": everything,
+}
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_a_network_comes_back_from_a_file_as_it_was(kind: str, tmp_path: Path) -> None:
+    snn = NETWORKS[kind]()
+    path = tmp_path / "made" / "snn.nir"
+    write_nir(path, to_nir(snn))
+    assert [file.name for file in path.parent.iterdir()] == ["snn.nir"]
+    back = from_nir(read_nir(path))
+    x = images(5, seed=3)
+    messages = encode(x, snn.coding, snn.num_steps, seed=1)
+    assert torch.equal(back(messages), snn(messages))
+    assert (back.coding, back.num_steps) == (snn.coding, snn.num_steps)
+    assert (back.ranges, back.data, back.provenance) == (snn.ranges, snn.data, snn.provenance)
+    sent = {a.name: a.spikes for a in snn.walk(messages)}
+    for name, _, spikes in back.walk(messages):
+        expected = sent.pop(name)
+        assert (spikes is None) == (expected is None)
+        assert spikes is None or (spikes.any() and torch.equal(spikes, expected))
+    assert not sent
+    kept = [
+        layer.name
+        for layer in snn.network.layers
+        if not isinstance(layer.module, Add | HeldDropout)
+    ]
+    assert kept == [
+        layer.name
+        for layer in back.network.layers
+        if not isinstance(layer.module, Add | HeldDropout)
+    ]
+    for name, neuron in snn.neurons.items():
+        same = back.neurons[name]
+        assert (same.v0, same.leak, same.reset) == (neuron.v0, neuron.leak, neuron.reset)
+        assert same.threshold.dtype == neuron.threshold.dtype
+        assert torch.equal(same.threshold, neuron.threshold)
+
+
+def test_a_second_trip_changes_nothing() -> None:
+    once = to_nir(everything())
+    twice = to_nir(from_nir(once))
+    assert twice.edges == once.edges
+    assert list(twice.nodes) == list(once.nodes)
+    for name, node in once.nodes.items():
+        again = twice.nodes[name].to_dict()
+        for key, value in node.to_dict().items():
+            assert np.array_equal(again[key], value), (name, key)
+    assert json.loads(twice.metadata[KEY]) == json.loads(once.metadata[KEY])
+
+
+def test_dropout_comes_back_where_it_was() -> None:
+    snn = convert(chain(), images(4), num_steps=5)
+    back = from_nir(to_nir(snn))
+    dropouts = {
+        (layer.inputs[0], layer.module.p, back.network.consumers(layer.name)[0].name)
+        for layer in back.network.layers
+        if isinstance(layer.module, HeldDropout)
+    }
+    assert dropouts == {("features.1", 0.25, "features.3"), ("relu", 0.5, "classes")}
+    # and does what it did: the same masks from the same seed
+    results = []
+    for network in (snn, back):
+        torch.manual_seed(5)
+        results.append(network.train()(torch.ones(3, 5, 2, 8, 8)))
+    assert torch.equal(*results)
+    assert not torch.equal(results[0], snn.eval()(torch.ones(3, 5, 2, 8, 8)))
+
+
+def test_others_can_read_the_file_with_nirs_own_checks(tmp_path: Path) -> None:
+    snn = convert(residual(strided=True), images(4), num_steps=9, leak=0.5)
+    write_nir(tmp_path / "snn.nir", to_nir(snn))
+    graph = nir.read(tmp_path / "snn.nir")
+    graph.infer_types()
+    graph.check_types()
+    assert type(graph.nodes["relu1"]) is nir.LIF
+    assert graph.nodes["relu1"].v_threshold.shape == (6, 4, 4)
+    assert np.all(graph.nodes["relu1"].tau == 2.0)
+    assert np.all(graph.nodes["relu1"].r == 2.0)
+    assert sorted(source for source, target in graph.edges if target == "relu2") == [
+        "conv2",
+        "down",
+    ]
+    assert "sum" not in graph.nodes
+    said = json.loads(graph.metadata["spikeship"])
+    assert set(said) == {
+        *("version", "dt", "reset", "decay", "encoding", "num_steps", "readout", "input"),
+        *("v0", "dropout", "ranges", "data", "provenance"),
+    }
+    assert (said["version"], said["dt"], said["reset"], said["decay"]) == (
+        1,
+        1,
+        "subtract",
+        "euler",
+    )
+    assert (said["encoding"], said["num_steps"], said["readout"]) == ("poisson", 9, "sum")
+    assert said["input"] == {"scale": snn.coding.scale, "max_message": 1, "signed": True}
+
+
+def test_a_graph_shares_nothing_with_its_network() -> None:
+    snn = convert(chain(bias=True), images(4), num_steps=5)
+    graph = to_nir(snn)
+    before = copy.deepcopy(snn.state_dict())
+    for node in graph.nodes.values():
+        for value in vars(node).values():
+            if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+                value += 1
+    assert all(torch.equal(value, before[key]) for key, value in snn.state_dict().items())
+    graph = to_nir(snn)
+    weight = graph.nodes["features.0"].weight.copy()
+    with torch.no_grad():
+        for parameter in from_nir(graph).parameters():
+            parameter.zero_()
+    assert np.array_equal(graph.nodes["features.0"].weight, weight)
+
+
+@given(st.floats(0.5, 1.0))
+@settings(max_examples=200)
+def test_a_leak_comes_back_as_it_was(leak: float) -> None:
+    layers = [
+        Layer("fc", nn.Linear(2, 2, bias=False), (INPUT,)),
+        Layer("neuron", SpikingNeuron(1.0, leak=leak), ("fc",)),
+        Layer("out", nn.Linear(2, 2, bias=False), ("neuron",)),
+    ]
+    snn = SpikingNetwork(Network(layers, (2,)), InputCoding(), 3)
+    assert from_nir(to_nir(snn)).neurons["neuron"].leak == pytest.approx(leak, abs=2**-53)
+
+
+def test_dropout_that_only_some_readers_see_is_refused() -> None:
+    snn = everything()
+    layers = [
+        Layer(layer.name, layer.module, ("größe",) if layer.name == "skip" else layer.inputs)
+        for layer in snn.network.layers
+    ]
+    other = SpikingNetwork(Network(layers, (2, 8, 8)), snn.coding, 7)
+    with pytest.raises(ToNirError, match="'größe.dropout': drops what only it and not every"):
+        to_nir(other)
+
+
+def test_neurons_of_two_resets_are_refused() -> None:
+    snn = everything()
+    snn.neurons["100%"].reset = "zero"
+    with pytest.raises(ToNirError, match="neurons differ in their reset; give all the same"):
+        to_nir(snn)
+
+
+# graphs that others wrote
+
+
+def foreign(**neuron: Any) -> nir.NIRGraph:
+    """A plain graph without metadata: dense, IF or LIF, dense."""
+    generator = np.random.default_rng(0)
+    ones = np.ones(6, np.float32)
+    if "tau" in neuron:
+        node = nir.LIF(
+            tau=neuron["tau"] * ones,
+            r=neuron["r"] * ones,
+            v_leak=neuron.get("v_leak", 0.0) * ones,
+            v_threshold=neuron["v_threshold"] * ones,
+            v_reset=neuron.get("v_reset", 0.0) * ones,
+        )
+    else:
+        node = nir.IF(r=neuron["r"] * ones, v_threshold=neuron["v_threshold"] * ones)
+    return nir.NIRGraph(
+        nodes={
+            "entry": nir.Input(input_type={"input": np.array([4])}),
+            "first": nir.Affine(
+                weight=generator.normal(size=(6, 4)).astype(np.float32),
+                bias=generator.normal(size=6).astype(np.float32),
+            ),
+            "a%20b": node,
+            "last": nir.Linear(weight=generator.normal(size=(3, 6)).astype(np.float32)),
+            "exit": nir.Output(output_type={"output": np.array([3])}),
+        },
+        edges=[("entry", "first"), ("first", "a%20b"), ("a%20b", "last"), ("last", "exit")],
+    )
+
+
+GIVEN: dict[str, Any] = {"coding": InputCoding("spikes"), "num_steps": 8, "reset": "zero"}
+
+
+@pytest.mark.parametrize(
+    ("neuron", "given", "leak", "theta"),
+    [
+        ({"r": 10.0, "v_threshold": 2.0}, {"dt": 0.1}, 1.0, 2.0),
+        ({"r": 3.0, "v_threshold": 2.0}, {"dt": 0.5}, 1.0, 2.0 / 1.5),
+        ({"tau": 2.0, "r": 20.0, "v_threshold": 1.5}, {"dt": 0.1, "decay": "euler"}, 0.95, 1.5),
+        (
+            {"tau": 2.0, "r": 1.0, "v_threshold": 1.5},
+            {"dt": 1.0, "decay": "exact"},
+            np.exp(-0.5),
+            1.5 / (1 - np.exp(-0.5)),
+        ),
+    ],
+    ids=["IF", "IF with gain", "LIF", "LIF, exact"],
+)
+def test_a_plain_graph_is_taken_with_what_it_leaves_open(
+    neuron: dict[str, float], given: dict[str, Any], leak: float, theta: float, tmp_path: Path
+) -> None:
+    graph = foreign(**neuron)
+    write_nir(tmp_path / "theirs.nir", graph)
+    snn = from_nir(read_nir(tmp_path / "theirs.nir"), **GIVEN, **given)
+    # names of others are no escapes of ours
+    assert [layer.name for layer in snn.network.layers] == ["first", "a%20b", "last"]
+    made = snn.neurons["a%20b"]
+    assert made.leak == pytest.approx(leak, rel=1e-6)
+    assert float(made.threshold) == pytest.approx(theta, rel=1e-6)
+    # their dynamics, in their own units of V
+    spikes = torch.randint(0, 2, (5, 8, 4), generator=torch.Generator().manual_seed(1))
+    gain = theta_gain(neuron, given)
+    v, readout = np.zeros((5, 6)), np.zeros((5, 3))
+    for t in range(8):
+        s = spikes[:, t].numpy()
+        current = s @ graph.nodes["first"].weight.T + graph.nodes["first"].bias
+        v = leak * v + gain * current
+        fired = v > neuron["v_threshold"]
+        v[fired] = 0
+        readout += fired @ graph.nodes["last"].weight.T
+    assert np.allclose(snn(spikes).detach().numpy(), readout, atol=1e-5)
+    assert np.abs(readout).max() > 0
+
+
+def theta_gain(neuron: dict[str, float], given: dict[str, Any]) -> float:
+    """How much V a unit of weighted input gives, from NIR's differential equations."""
+    if "tau" not in neuron:
+        return given["dt"] * neuron["r"]
+    share = given["dt"] / neuron["tau"]
+    part = share if given["decay"] == "euler" else 1 - np.exp(-share)
+    return float(part * neuron["r"])
+
+
+def test_what_is_missing_is_named() -> None:
+    graph = foreign(tau=2.0, r=2.0, v_threshold=1.0)
+    with pytest.raises(FromNirError, match="coding, decay, dt, num_steps, reset open; give what"):
+        from_nir(graph)
+    with pytest.raises(FromNirError, match="leaves decay open"):
+        from_nir(graph, **GIVEN, dt=1.0)
+    ours = to_nir(everything())
+    with pytest.raises(FromNirError, match="the graph says num_steps, dt itself; do not give it"):
+        from_nir(ours, num_steps=5, dt=1.0)
+
+
+def without(graph: nir.NIRGraph, *gone: str) -> nir.NIRGraph:
+    nodes = {name: node for name, node in graph.nodes.items() if name not in gone}
+    edges = [edge for edge in graph.edges if not set(edge) & set(gone)]
+    return nir.NIRGraph(nodes=nodes, edges=edges, type_check=False)
+
+
+def with_node(node: nir.NIRNode, **edges: str) -> nir.NIRGraph:
+    """The plain graph with one node replaced, or put between two."""
+    graph = foreign(r=1.0, v_threshold=1.0)
+    nodes = dict(graph.nodes) | {"new": node}
+    return nir.NIRGraph(
+        nodes=nodes,
+        edges=[edge for edge in graph.edges if edge[1] != "last"]
+        + [("a%20b", "new"), ("new", "last")],
+        type_check=False,
+    )
+
+
+def test_graphs_that_are_no_such_network_are_refused() -> None:
+    graph = foreign(r=1.0, v_threshold=1.0)
+    given = {**GIVEN, "dt": 1.0}
+    cases: list[tuple[nir.NIRGraph, str, type[ValueError]]] = [
+        (
+            with_node(nir.SumPool2d(np.array([2, 2]), np.array([2, 2]), np.array([0, 0]))),
+            "node 'new': SumPool2d has no place in a network here; it takes Conv2d, Linear",
+            FromNirError,
+        ),
+        (
+            with_node(nir.Flatten(input_type={"input": np.array([1, 6])}, start_dim=1)),
+            r"node 'new': flattens axes 1..-1; NIR's shapes have no batch axis, so give 0..-1",
+            FromNirError,
+        ),
+        (
+            with_node(nir.Linear(weight=np.ones((6, 6), np.float32))),
+            "layer 'last': reads 'new', which is no ReLU's result",
+            FormError,
+        ),
+        (
+            without(graph, "exit"),
+            "the graph has 0 Output nodes; a network here has one",
+            FromNirError,
+        ),
+        (without(graph, "first"), "nothing leads to node 'a%20b'; connect it", FromNirError),
+        (
+            nir.NIRGraph(
+                nodes=graph.nodes, edges=[*graph.edges, ("a%20b", "first")], type_check=False
+            ),
+            "node 'first': is part of a loop; only feed-forward graphs can be read",
+            FromNirError,
+        ),
+        (
+            nir.NIRGraph(
+                nodes=graph.nodes,
+                edges=[edge for edge in graph.edges if edge[0] != "last"] + [("a%20b", "exit")],
+                type_check=False,
+            ),
+            "the output reads 'a%20b' and not just the last layer",
+            FromNirError,
+        ),
+        (
+            nir.NIRGraph(
+                nodes=graph.nodes, edges=[*graph.edges, ("first", "nowhere")], type_check=False
+            ),
+            "an edge names 'nowhere', which is no node",
+            FromNirError,
+        ),
+        (
+            foreign(tau=2.0, r=2.0, v_threshold=1.0, v_leak=0.5),
+            "node 'a%20b': v_leak is not 0; neurons here have v_leak and v_reset 0",
+            FromNirError,
+        ),
+        (
+            foreign(tau=2.0, r=2.0, v_threshold=1.0, v_reset=-1.0),
+            "node 'a%20b': v_reset is not 0",
+            FromNirError,
+        ),
+        (
+            foreign(tau=0.5, r=2.0, v_threshold=1.0),
+            "node 'a%20b': tau gives a leak of -1 a step",
+            FromNirError,
+        ),
+        (foreign(r=1.0, v_threshold=-1.0), "'a%20b': v_threshold is not positive", FromNirError),
+        (foreign(r=-1.0, v_threshold=1.0), "'a%20b': r is not uniform", FromNirError),
+    ]
+    for case, message, kind in cases:
+        decay = {"decay": "euler"} if isinstance(case.nodes.get("a%20b"), nir.LIF) else {}
+        with pytest.raises(kind, match=message.replace("..", r"\.\.")) as caught:
+            from_nir(case, **given, **decay)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_neuron_of_another_shape_is_refused() -> None:
+    graph = to_nir(convert(chain(), images(3), num_steps=4))
+    node = graph.nodes["relu"]
+    for key in ("r", "v_threshold", "v_reset"):
+        setattr(node, key, np.tile(getattr(node, key), 2))
+    with pytest.raises(FromNirError, match=r"'relu': has shape \(40,\), its input has \(20,\)"):
+        from_nir(graph)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda said: "not json", "metadata: is no JSON"),
+        (lambda said: "[1]", "metadata: content is 'list', not a JSON object"),
+        (lambda said: said | {"version": 2}, "metadata: version is 2, not 1, the one this release"),
+        (lambda said: said | {"readout": "max"}, "metadata: readout is 'max', not sum"),
+        (lambda said: said | {"num_steps": 0}, "metadata: num_steps is 0, not at least 1"),
+        (lambda said: said | {"num_steps": 2.5}, "metadata: num_steps is 2.5, not a whole number"),
+        (
+            lambda said: said | {"num_steps": True},
+            "metadata: num_steps is True, not a whole number",
+        ),
+        (lambda said: said | {"reset": "soft"}, "metadata: reset is 'soft', not subtract or zero"),
+        (lambda said: said | {"dt": -1}, "metadata: dt is -1.0, not positive"),
+        (lambda said: said | {"decay": None}, "metadata: decay is None, not a string"),
+        (lambda said: said | {"encoding": "rate"}, "metadata: encoding 'rate' is not known"),
+        (lambda said: said | {"input": {"scale": 1}}, "metadata: max_message is None, not a whole"),
+        (lambda said: said | {"dropout": {"relu": 1}}, "metadata: dropout of 'relu' is 1.0, not a"),
+        (
+            lambda said: said | {"ranges": {"relu": [1]}},
+            r"range of 'relu' is \[1\], not two numbers",
+        ),
+        (lambda said: said | {"ranges": {"relu": [2, 1]}}, "not smallest, then largest"),
+        (lambda said: said | {"ranges": {"gone": [1, 2]}}, "ranges speaks of 'gone', which is no"),
+        (lambda said: said | {"v0": {"gone": 1}}, "v0 speaks of 'gone', which is no node"),
+        (lambda said: said | {"dropout": {"gone": 0.5}}, "dropout speaks of 'gone', which is no"),
+        (lambda said: {k: v for k, v in said.items() if k != "v0"}, "v0 is None, not an object"),
+    ],
+)
+def test_damaged_metadata_is_refused(change: Any, message: str) -> None:
+    graph = to_nir(convert(chain(), images(3), num_steps=4))
+    changed = change(json.loads(graph.metadata[KEY]))
+    graph.metadata[KEY] = changed if isinstance(changed, str) else json.dumps(changed)
+    with pytest.raises((MetadataError, FromNirError), match=message) as caught:
+        from_nir(graph)
+    assert "\n" not in str(caught.value)
+
+
+def test_metadata_that_json_cannot_hold_is_refused() -> None:
+    for values in ({"when": object()}, {"loss": float("nan")}):
+        metadata = NetworkMetadata(InputCoding(), 3, "zero", provenance=values)
+        with pytest.raises(MetadataError, match="metadata: JSON cannot hold it"):
+            metadata.to_json()
+
+
+def test_files_that_are_no_nir_are_refused_in_a_line(tmp_path: Path) -> None:
+    whole = tmp_path / "whole.nir"
+    write_nir(whole, to_nir(convert(chain(), images(3), num_steps=4)))
+    content = whole.read_bytes()
+    damaged = {
+        "empty": b"",
+        "text": b"hello\n" * 50,
+        "half": content[: len(content) // 2],
+        "start": content[:600],
+    }
+    for name, part in damaged.items():
+        path = tmp_path / name
+        path.write_bytes(part)
+        with pytest.raises(
+            FromNirError, match=f"{name}: is no NIR file or a damaged one"
+        ) as caught:
+            read_nir(path)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(FromNirError, match="missing.nir: there is no such file; check the path"):
+        read_nir(tmp_path / "missing.nir")
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "snn.nir"
+    graph = to_nir(convert(chain(), images(3), num_steps=4))
+    write_nir(path, graph)
+    before = path.read_bytes()
+
+    def fails(target: Path, graph: nir.NIRGraph, **options: Any) -> None:
+        Path(target).write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(nir, "write", fails)
+    with pytest.raises(OSError, match="disk full"):
+        write_nir(path, graph)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["snn.nir"]

@@ -1,0 +1,247 @@
+"""Float to integers: exact where the float numbers are integers already, refused by name else."""
+
+from typing import Any
+
+import nir
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spikeship.deploy.check import DeployError
+from spikeship.deploy.normalize import normalize
+from spikeship.deploy.quantize import quantize
+from spikeship.hw_models import reference
+from spikeship.hw_models.graph import Conv, FixedGraph, Neuron, Readout, Sparse
+from spikeship.training.encoding import InputCoding
+from spikeship.training.from_nir import from_nir
+from spikeship.training.metadata import KEY, NetworkMetadata
+
+STEPS = 6
+
+
+def _even(rng: np.random.Generator, *shape: int) -> Any:
+    """Even integers whose every row holds -256 or 254, so that each row's scale is exactly 1."""
+    weights = 2 * rng.integers(-60, 61, shape)
+    rows = weights.reshape(shape[0], -1)
+    rows[:, 0] = -256
+    rows[:, 1] = 254
+    return weights.astype(np.float32)
+
+
+def _graph(
+    rng: np.random.Generator,
+    unit: float = 1.0,
+    *,
+    reset: str = "subtract",
+    residual: bool = False,
+    **metadata: Any,
+) -> nir.NIRGraph:
+    """conv - pool - conv (+ skip) - pool - dense, every number ``unit`` times an integer."""
+    half = np.float32(0.5)  # thresholds between integers: no ties to decide
+
+    def neurons(shape: tuple[int, ...], theta: int) -> nir.IF:
+        value = np.full(shape, (theta + half) * unit, np.float32)
+        return nir.IF(r=np.ones(shape, np.float32), v_threshold=value)
+
+    def conv(out: int, inputs: int) -> nir.Conv2d:
+        return nir.Conv2d(
+            input_shape=None,
+            weight=_even(rng, out, inputs, 3, 3) * np.float32(unit),
+            stride=1,
+            padding=1,
+            dilation=1,
+            groups=1,
+            bias=np.zeros(out, np.float32),
+        )
+
+    # a pool divides by 4, and the weights behind it are 4 times an integer
+    pool = nir.AvgPool2d(np.array([2, 2]), np.array([2, 2]), np.array([0, 0]))
+    behind = conv(3, 3)
+    behind.weight = behind.weight * 4
+    dense = nir.Linear(weight=_even(rng, 4, 12) * np.float32(4 * unit))
+    nodes = {
+        "input": nir.Input(np.array([2, 8, 8])),
+        "conv1": conv(3, 2),
+        "relu1": neurons((3, 8, 8), 150),
+        "pool1": pool,
+        "conv2": behind,
+        "relu2": neurons((3, 4, 4), 300),
+        "pool2": pool,
+        "flatten": nir.Flatten(np.array([3, 2, 2]), 0),
+        "fc": dense,
+        "output": nir.Output(np.array([4])),
+    }
+    edges = [
+        ("input", "conv1"),
+        ("conv1", "relu1"),
+        ("relu1", "pool1"),
+        ("pool1", "conv2"),
+        ("conv2", "relu2"),
+        ("relu2", "pool2"),
+        ("pool2", "flatten"),
+        ("flatten", "fc"),
+        ("fc", "output"),
+    ]
+    if residual:
+        nodes["inner"] = neurons((3, 4, 4), 200)
+        nodes["conv3"] = conv(3, 3)
+        nodes["skip"] = nir.Scale(np.full((3, 4, 4), 4 * 255 * unit, np.float32))
+        edges.remove(("conv2", "relu2"))
+        edges += [
+            ("conv2", "inner"),
+            ("inner", "conv3"),
+            ("conv3", "relu2"),
+            ("pool1", "skip"),
+            ("skip", "relu2"),
+        ]
+    said = NetworkMetadata(
+        coding=InputCoding("poisson", 1.0, 1, True), num_steps=STEPS, reset=reset, **metadata
+    )
+    return nir.NIRGraph(nodes, edges, {KEY: said.to_json()}, type_check=False)
+
+
+@settings(max_examples=20)
+@given(seed=st.integers(0, 10**6), reset=st.sampled_from(["subtract", "zero"]))
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("granularity", ["channel", "layer"])
+def test_integers_in_integers_out(granularity: Any, residual: bool, seed: int, reset: str) -> None:
+    """Weights that are integers keep their values, and every spike is the float network's."""
+    rng = np.random.default_rng(seed)
+    unit = 2.0**-7
+    graph = _graph(rng, unit, reset=reset, residual=residual)
+    fixed = quantize(graph, granularity=granularity)
+    for synapse in fixed.synapses:
+        if isinstance(synapse, Sparse):
+            np.testing.assert_array_equal(synapse.data << synapse.weight_exp, 255)
+        else:
+            node = graph.nodes[synapse.name]
+            exact = node.weight / unit / synapse.pool**2
+            np.testing.assert_array_equal(synapse.weight, exact)
+    messages = rng.integers(-1, 2, (2, STEPS, 2, 8, 8))
+    found = reference.run(fixed, messages)
+    if reset == "zero":  # with soft reset the float subtracts the half unit too
+        snn = from_nir(graph)
+        for name, _, spikes in snn.walk(torch.from_numpy(messages)):
+            if spikes is not None:
+                depth = fixed.depths[name]
+                local = found.nodes[name][:, depth : depth + STEPS]
+                np.testing.assert_array_equal(spikes.detach().transpose(0, 1).numpy(), local)
+
+
+def _node(graph: FixedGraph, name: str) -> Neuron:
+    node = graph.node(name)
+    assert isinstance(node, Neuron)
+    return node
+
+
+def test_thresholds_biases_and_starts_are_in_units_of_the_scale() -> None:
+    rng = np.random.default_rng(1)
+    half = float(np.float32(150.5 * 0.01)) / 2
+    graph = _graph(rng, 0.01, v0={"relu1": half, "relu2": 0.33})
+    graph.nodes["conv1"].bias = np.array([0.5, -0.25, 0.0], np.float32)
+    fixed = quantize(graph)
+    first, second = _node(fixed, "relu1"), _node(fixed, "relu2")
+    theta = graph.nodes["relu1"].v_threshold[:, :1, :1].astype(np.float64)
+    np.testing.assert_array_equal(first.vth, np.floor(theta / first.scale))
+    np.testing.assert_array_equal(first.v0, first.vth << 5)  # half the threshold, exactly
+    np.testing.assert_allclose(second.v0, 64 * 0.33 / second.scale, atol=0.5)
+    wanted = 64 * np.array([0.5, -0.25, 0.0]).reshape(3, 1, 1) / first.scale
+    np.testing.assert_allclose(first.bias, wanted, atol=0.5)
+    assert isinstance(fixed.output, Readout)
+
+
+def test_a_leak_becomes_dv() -> None:
+    graph = _graph(np.random.default_rng(2))
+    shape = (3, 8, 8)
+    tau = np.full(shape, 10.0)
+    threshold = np.full(shape, 100.0)
+    graph.nodes["relu1"] = nir.LIF(tau=tau, r=tau, v_leak=np.zeros(shape), v_threshold=threshold)
+    assert _node(quantize(graph), "relu1").dv == round(0.1 * 4096)
+
+
+def test_delays_are_equal_along_every_path() -> None:
+    fixed = quantize(_graph(np.random.default_rng(3), residual=True))
+    delays = {synapse.name: synapse.delay for synapse in fixed.synapses}
+    assert delays == {"conv1": 1, "conv2": 1, "conv3": 1, "relu1->relu2": 2, "fc": 2}
+    assert fixed.drain == 5
+
+
+@pytest.mark.parametrize("bits", [8, 6, 4])
+def test_weights_are_what_so_many_bits_hold(bits: int) -> None:
+    fixed = quantize(_graph(np.random.default_rng(4), 0.013), weight_bits=bits)
+    for synapse in fixed.synapses:
+        assert isinstance(synapse, Conv) or synapse.name == "fc"
+        assert not np.any(synapse.weight % (2 << (8 - bits)))  # type: ignore[union-attr]
+        assert len(np.unique(synapse.weight)) <= 2**bits  # type: ignore[union-attr]
+
+
+def test_sums_that_leave_24_bits_are_said_and_bounded_by_observation() -> None:
+    shape = (2,)
+    said = NetworkMetadata(
+        coding=InputCoding("direct", 1.0, 127, True), num_steps=STEPS, reset="subtract"
+    )
+    nodes = {
+        "input": nir.Input(np.array([64])),
+        "fc1": nir.Linear(np.full((2, 64), 1.0)),
+        "relu": nir.IF(r=np.ones(shape), v_threshold=np.full(shape, 50.0)),
+        "fc2": nir.Linear(np.eye(2)),
+        "output": nir.Output(np.array([2])),
+    }
+    edges = [("input", "fc1"), ("fc1", "relu"), ("relu", "fc2"), ("fc2", "output")]
+    graph = nir.NIRGraph(nodes, edges, {KEY: said.to_json()}, type_check=False)
+    unchecked = quantize(graph)
+    assert _node(unchecked, "relu").overflow == "unchecked"
+    assert "no data was observed" in unchecked.metadata["notes"][0]
+    observed = quantize(graph, ranges={"relu": (-2000.0, 1000.0)})
+    node = _node(observed, "relu")
+    assert node.overflow == "observed"
+    assert 2000.0 / node.scale.min() <= 2**16
+    with pytest.raises(reference.StateOverflowError, match="'relu'.*24 bits"):
+        reference.run(unchecked, np.full((1, STEPS, 64), 127))
+    tight = quantize(graph, ranges={"relu": (-64 * 127.0, 64 * 127.0)})
+    reference.run(tight, np.full((1, STEPS, 64), 127))  # the scale was raised to hold it
+
+
+def _pool(side: int, stride: int) -> nir.AvgPool2d:
+    return nir.AvgPool2d(np.array([side, side]), np.array([stride, stride]), np.array([0, 0]))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda g: g.nodes.update(pool1=_pool(3, 3)), "'pool1'.*does not divide"),
+        (lambda g: g.nodes.update(pool1=_pool(2, 1)), "'pool1'.*equal to its stride"),
+        (lambda g: g.nodes.update(relu1=nir.CubaLIF(*[np.ones(3)] * 6)), "'relu1'.*CubaLIF"),
+        (lambda g: g.nodes["relu2"].v_threshold.fill(1e-6), "'relu2'.*threshold"),
+        (lambda g: g.nodes["relu2"].v_reset.fill(1.0), "'relu2'.*v_reset"),
+        (lambda g: g.edges.append(("fc", "fc")), "loop"),
+        (lambda g: g.metadata.clear(), "metadata says neither"),
+        (lambda g: g.metadata.update({KEY: "{"}), "damaged"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(spoil: Any, message: str) -> None:
+    graph = _graph(np.random.default_rng(6))
+    spoil(graph)
+    with pytest.raises(DeployError, match=message) as error:
+        quantize(graph)
+    assert "\n" not in str(error.value)
+
+
+def test_one_bit_cannot_hold_two_signs() -> None:
+    with pytest.raises(DeployError, match="'relu1'.*no scale fits.*1 bits"):
+        quantize(_graph(np.random.default_rng(8)), weight_bits=1)
+
+
+def test_the_callers_graph_stays_as_it_is() -> None:
+    graph = _graph(np.random.default_rng(7), residual=True)
+    before = {
+        name: np.array(node.weight) for name, node in graph.nodes.items() if hasattr(node, "weight")
+    }
+    edges = list(graph.edges)
+    normalize(graph)
+    quantize(graph)
+    assert graph.edges == edges
+    for name, weight in before.items():
+        np.testing.assert_array_equal(graph.nodes[name].weight, weight)

@@ -1,0 +1,101 @@
+"""Network: a directed acyclic graph of named modules, the one form every door leads to."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+INPUT = "input"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One module of a network and the names of the layers (or ``"input"``) it reads."""
+
+    name: str
+    module: nn.Module
+    inputs: tuple[str, ...]
+
+
+class Add(nn.Module):
+    """The sum of two or more branches of one shape."""
+
+    def forward(self, *branches: Tensor) -> Tensor:
+        """Add the branches."""
+        return torch.stack(branches).sum(0) if len(branches) > 2 else branches[0] + branches[1]
+
+
+class Network(nn.Module):
+    """Named layers in an order in which each reads only earlier ones; the last is the output.
+
+    Args:
+        layers: the layers in topological order.
+        input_shape: shape of one sample, ``(channel, height, width)`` or ``(features,)``.
+
+    Raises:
+        ValueError: a name is taken twice, a layer reads something that does not come before it,
+            or there is no layer.
+    """
+
+    def __init__(self, layers: Sequence[Layer], input_shape: Sequence[int]) -> None:
+        super().__init__()
+        if not layers:
+            raise ValueError("network has no layers")
+        self.layers = tuple(layers)
+        self.input_shape = tuple(int(n) for n in input_shape)
+        known = {INPUT}
+        for layer in self.layers:
+            if layer.name in known:
+                raise ValueError(f"layer {layer.name!r} appears twice; names must differ")
+            for source in layer.inputs:
+                if source not in known:
+                    raise ValueError(
+                        f"layer {layer.name!r} reads {source!r}, which does not come before it"
+                    )
+            known.add(layer.name)
+            # torch keeps '.' for its own paths, so a path becomes one registered name
+            self.add_module(layer.name.replace(".", "/"), layer.module)
+
+    @property
+    def output(self) -> str:
+        """Name of the layer whose result is the network's."""
+        return self.layers[-1].name
+
+    def __getitem__(self, name: str) -> Layer:
+        """Return the layer of this name (KeyError when there is none)."""
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        raise KeyError(name)
+
+    def consumers(self, name: str) -> tuple[Layer, ...]:
+        """Layers that read ``name``."""
+        return tuple(layer for layer in self.layers if name in layer.inputs)
+
+    def walk(self, x: Tensor) -> Iterator[tuple[Layer, tuple[Tensor, ...], Tensor]]:
+        """Run the network and yield each layer with its inputs and its result, in order.
+
+        A value is dropped once its last reader has run, so a walk holds few activations.
+        """
+        readers = {name: len(self.consumers(name)) for name in (INPUT, *self._names())}
+        values = {INPUT: x}
+        for layer in self.layers:
+            inputs = tuple(values[source] for source in layer.inputs)
+            for source in set(layer.inputs):
+                readers[source] -= 1
+                if readers[source] == 0:
+                    del values[source]
+            result = layer.module(*inputs)
+            values[layer.name] = result
+            yield layer, inputs, result
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the last layer's result for a batch ``x`` of shape ``(batch, *input_shape)``."""
+        result = x
+        for _, _, value in self.walk(x):
+            result = value
+        return result
+
+    def _names(self) -> tuple[str, ...]:
+        return tuple(layer.name for layer in self.layers)
