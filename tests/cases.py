@@ -233,8 +233,19 @@ def v0(rng: Rng) -> FixedGraph:
 
 
 def leak(rng: Rng) -> FixedGraph:
-    """A leak, whose rounding toward zero shows on negative potentials."""
-    return _one_conv(rng, neuron={"dv": 410, "vth": np.array(60)})
+    """A leak. One channel has no input: there its rounding toward zero alone decides the spikes."""
+    options = {
+        "dv": 900,
+        "vth": np.array([0, 60, 60]).reshape(3, 1, 1),
+        "bias_mant": np.array([1, 0, 0]).reshape(3, 1, 1),
+        "v0": np.array([-5, 0, 0]).reshape(3, 1, 1),
+    }
+    graph = _one_conv(rng, neuron=options)
+    first = graph.synapses[0]
+    assert isinstance(first, Conv)
+    weight = np.array(first.weight)
+    weight[0] = 0
+    return replace(graph, synapses=(replace(first, weight=weight), graph.synapses[1]))
 
 
 def current(rng: Rng) -> FixedGraph:

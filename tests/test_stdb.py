@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from spikeship.training.convert import convert
 from spikeship.training.data import load
-from spikeship.training.encoding import encode
+from spikeship.training.encoding import InputCoding, encode
 from spikeship.training.loop import FitConfig, fit
 from spikeship.training.network import INPUT, Layer, Network
 from spikeship.training.neurons import SpikingNetwork
@@ -64,15 +64,14 @@ def ann_accuracy(digits: Digits) -> float:
 def test_the_hybrid_is_within_a_point_of_its_ann(digits: Digits) -> None:
     ann, x, y, held_out, labels = digits
     assert ann_accuracy(digits) > 0.96
-    # balanced for many steps, so that few of them leave something to gain
-    snn = convert(ann, x[:64], num_steps=STEPS, factor=1.0)
+    snn = convert(ann, x[:64], num_steps=STEPS)
     config = stdb_config((1, 8, 8), device="cpu")
     tuned, metrics = finetune(snn, lambda indices: x[indices], y, config, quiet=True)
     before = accuracy(evaluate(snn, held_out), labels)
     after = accuracy(evaluate(tuned, held_out), labels)
     assert after > before
     assert after > ann_accuracy(digits) - 0.01
-    assert metrics[-1].loss < metrics[0].loss / 2
+    assert metrics[-1].loss < metrics[0].loss
     assert not tuned.training
 
 
@@ -94,18 +93,26 @@ def test_only_weights_and_biases_change(digits: Digits) -> None:
     assert tuned.ranges == observe_ranges(tuned, x[:200], seed=config.seed)
 
 
-def test_stdb_learns_at_the_papers_rate(digits: Digits) -> None:
-    ann, x, y, _, _ = digits
-    snn = convert(ann, x[:64], num_steps=STEPS, factor=1.0)
-    config = stdb_config((1, 8, 8), epochs=4, learning_rate=1e-4, device="cpu")
+def test_both_surrogates_teach_hidden_layers(digits: Digits) -> None:
+    ann, x, y, held_out, labels = digits
+    snn = convert(ann, x[:64], num_steps=STEPS)
+    torch.manual_seed(0)
+    for name in ("conv", "fc1"):
+        layer = snn.network[name].module
+        assert isinstance(layer, nn.Conv2d | nn.Linear)
+        layer.weight.data += torch.randn_like(layer.weight) * 1.2 * layer.weight.std()
+    # with the readout as it is, only what comes back through the neurons can mend it
+    snn.network["fc2"].module.requires_grad_(False)
+    spoilt = accuracy(evaluate(snn, held_out), labels)
+    config = stdb_config((1, 8, 8), epochs=4, device="cpu")
     losses: dict[SurrogateName, list[float]] = {}
     names: tuple[SurrogateName, ...] = ("stdb", "linear")
     for name in names:
         tuned, metrics = finetune(snn, lambda i: x[i], y, config, surrogate_name=name, quiet=True)
-        losses[name] = [entry.loss for entry in metrics]
+        assert accuracy(evaluate(tuned, held_out), labels) > spoilt + 0.1
         assert {n.surrogate_name for n in tuned.neurons.values()} == {name}
-    assert losses["stdb"][-1] < 0.8 * losses["stdb"][0]
-    # the slope is really another one
+        losses[name] = [entry.loss for entry in metrics]
+    # the slopes are really two
     assert losses["stdb"] != losses["linear"]
 
 
@@ -162,8 +169,6 @@ def test_the_readout_is_the_sum_and_the_loss_its_mean() -> None:
         linear.weight.copy_(torch.tensor([[1.0, -2.0, 3.0], [0.0, 5.0, -1.0]]))
         linear.bias.copy_(torch.tensor([0.5, -1.5]))
     net = Network([Layer("fc", linear, (INPUT,))], (3,))
-    from spikeship.training.encoding import InputCoding
-
     snn = SpikingNetwork(net, InputCoding("spikes"), 4)
     spikes = torch.tensor([[[1, 0, 1], [1, 0, 0], [1, 1, 0], [0, 1, 0]]])
     assert snn(spikes).tolist() == [[3 - 4 + 3 + 2.0, 10 - 1 - 6.0]]

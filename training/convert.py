@@ -1,9 +1,10 @@
 """From a trained ANN to a spiking network: units, threshold balancing and what it observed.
 
 A neuron's spike is worth its threshold in units of its weighted input, so units multiply from
-layer to layer. Biases are divided by the unit they are added in, and the branches of a sum are
-brought to the unit of its deepest one. Thresholds are the largest weighted input (or a percentile
-of it) that calibration images cause, layer by layer, times a factor.
+layer to layer. Biases are divided by the unit they are added in, the branches of a sum are brought
+to the unit of its deepest one, and the last weights hold what the last spikes are worth, so that
+R / T is the ANN's result. Thresholds are the largest weighted input (or a percentile of it) that
+calibration images cause, layer by layer, times a factor.
 """
 
 import copy
