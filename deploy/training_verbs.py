@@ -1,10 +1,12 @@
 """The verbs that train: train, convert, finetune. Each loads, calls one function, writes, says."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
+from torch import Tensor
 
 from spikeship.deploy import ann as anns
 from spikeship.deploy.check import DeployError
@@ -76,21 +78,29 @@ def train(
         provenance=_said(config),
     )
     state.unlink(missing_ok=True)
-    result: dict[str, Any] = {
-        "output": str(output),
-        "epochs": len(history),
-        "train_accuracy": history[-1].accuracy,
-        "accuracy": None,
-        "images": 0,
-    }
-    if dataset.test is not None and dataset.test.labels is not None:
-        held_out = of_set(dataset)
-        correct = held_out.correct(evaluate_ann(model, held_out.values).numpy())
+    said = {"output": str(output), "epochs": len(history)}
+    return _told(
+        voice,
+        said | {"train_accuracy": history[-1].accuracy},
+        None if dataset.test is None else of_set(dataset),
+        lambda held_out: evaluate_ann(model, held_out.values),
+    )
+
+
+def _told(
+    voice: Voice,
+    said: dict[str, Any],
+    held_out: Images | None,
+    predict: Callable[[Images], Tensor],
+) -> int:
+    """Finish a training verb: accuracy on held-out images, where there are any with labels."""
+    said |= {"accuracy": None, "images": 0, "correct": None}
+    if held_out is not None and held_out.labels is not None:
+        count, correct = len(held_out.values), held_out.correct(predict(held_out).numpy())
         assert correct is not None  # the labels are there
-        count = len(held_out.values)
-        result |= {"accuracy": correct / count, "images": count, "correct": correct}
-        voice.say(f"{output}: {correct / count:.2%} of {count} test images")
-    voice.result(result)
+        said |= {"accuracy": correct / count, "images": count, "correct": correct}
+        voice.say(f"{said['output']}: {correct / count:.2%} of {count} test images")
+    voice.result(said)
     return DONE
 
 
@@ -250,21 +260,13 @@ def finetune(
     tuned.provenance = {**tuned.provenance, "stdb": _said(config)}
     write_nir(output, to_nir(tuned))
     state.unlink(missing_ok=True)
-    result: dict[str, Any] = {
-        "output": str(output),
-        "num_steps": tuned.num_steps,
-        "epochs": len(history),
-        "train_accuracy": history[-1].accuracy,
-        "accuracy": None,
-        "images": 0,
-    }
-    if dataset.test is not None and dataset.test.labels is not None:
-        held_out = of_set(dataset, limit=min(limit or REPORTED, REPORTED), like=snn.data)
-        scores = evaluate(tuned, held_out.values, seed=seed, indices=held_out.indices)
-        correct = held_out.correct(scores.argmax(1).numpy())
-        assert correct is not None  # the labels are there
-        count = len(held_out.values)
-        result |= {"accuracy": correct / count, "images": count, "correct": correct}
-        voice.say(f"{output}: {correct / count:.2%} of the first {count} test images")
-    voice.result(result)
-    return DONE
+    few = min(limit or REPORTED, REPORTED)
+    said = {"output": str(output), "num_steps": tuned.num_steps, "epochs": len(history)}
+    return _told(
+        voice,
+        said | {"train_accuracy": history[-1].accuracy},
+        None if dataset.test is None else of_set(dataset, limit=few, like=snn.data),
+        lambda held_out: evaluate(
+            tuned, held_out.values, seed=seed, indices=held_out.indices
+        ).argmax(1),
+    )

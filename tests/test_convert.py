@@ -175,10 +175,10 @@ def test_ranges_are_of_weighted_input_without_its_bias() -> None:
         for name, _, sent in snn.walk(encode(x, snn.coding, 15, seed=2)):
             if sent is not None:
                 spikes[name] = sent.flatten(0, 1)
-        for layer in bare.network.layers:
-            if getattr(layer.module, "bias", None) is not None:
-                layer.module.bias.zero_()
         run = {layer.name: layer.module for layer in bare.network.layers}
+        for module in run.values():
+            if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+                module.bias.zero_()
         weighted = run["conv2"](spikes["relu1"]) + run["down"](spikes["stem_relu"])
         readout = run["fc"](run["flatten"](run["pool"](spikes["relu2"])))
     for name, values in (("relu2", weighted), ("fc", readout)):
@@ -207,17 +207,20 @@ def test_the_factor_scales_all_thresholds_and_biases_follow() -> None:
         assert isinstance(half, nn.Conv2d | nn.Linear)
         share = 1 / 8 if name == "classes" else 1
         assert torch.allclose(half.weight, whole.weight * share, rtol=1e-6)
+        assert half.bias is not None and whole.bias is not None
         assert torch.allclose(half.bias, whole.bias * power, rtol=1e-6)
 
 
 def test_thresholds_are_balanced_over_at_least_the_steps_asked_for() -> None:
     ann, x = chain(), images(6)
     thetas = [
-        [float(n.threshold) for n in convert(ann, x, **steps).neurons.values()]
-        for steps in (
-            {"num_steps": 10, "balance_steps": 40, "factor": 0.7},
-            {"num_steps": 40, "balance_steps": 10, "factor": 0.7},
-        )
+        [
+            float(neuron.threshold)
+            for neuron in convert(
+                ann, x, num_steps=steps, balance_steps=balance_steps, factor=0.7
+            ).neurons.values()
+        ]
+        for steps, balance_steps in ((10, 40), (40, 10))
     ]
     assert thetas[0] == thetas[1]
     short = convert(ann, x, num_steps=10, balance_steps=10, factor=0.7)

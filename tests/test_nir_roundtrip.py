@@ -82,8 +82,10 @@ def test_a_network_comes_back_from_a_file_as_it_was(kind: str, tmp_path: Path) -
     sent = {a.name: a.spikes for a in snn.walk(messages)}
     for name, _, spikes in back.walk(messages):
         expected = sent.pop(name)
-        assert (spikes is None) == (expected is None)
-        assert spikes is None or (spikes.any() and torch.equal(spikes, expected))
+        if spikes is None or expected is None:
+            assert spikes is expected
+        else:
+            assert spikes.any() and torch.equal(spikes, expected)
     assert not sent
     kept = [
         layer.name
@@ -288,7 +290,7 @@ def test_a_plain_graph_is_taken_with_what_it_leaves_open(
 def theta_gain(neuron: dict[str, float], given: dict[str, Any]) -> float:
     """How much V a unit of weighted input gives, from NIR's differential equations."""
     if "tau" not in neuron:
-        return given["dt"] * neuron["r"]
+        return float(given["dt"] * neuron["r"])
     share = given["dt"] / neuron["tau"]
     part = share if given["decay"] == "euler" else 1 - np.exp(-share)
     return float(part * neuron["r"])
@@ -390,7 +392,9 @@ def test_graphs_that_are_no_such_network_are_refused() -> None:
         (foreign(r=-1.0, v_threshold=1.0), "'a%20b': r is not uniform", FromNirError),
     ]
     for case, message, kind in cases:
-        decay = {"decay": "euler"} if isinstance(case.nodes.get("a%20b"), nir.LIF) else {}
+        decay: dict[str, Any] = (
+            {"decay": "euler"} if isinstance(case.nodes.get("a%20b"), nir.LIF) else {}
+        )
         with pytest.raises(kind, match=message.replace("..", r"\.\.")) as caught:
             from_nir(case, **given, **decay)
         assert "\n" not in str(caught.value)
