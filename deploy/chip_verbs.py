@@ -32,6 +32,7 @@ from spikeship.training.from_nir import from_nir, read_nir
 from spikeship.training.observe import observe_ranges
 
 CALIBRATION = 128
+RECORD_BYTES = 4 * 2**30
 
 
 def _images(graph: FixedGraph, data: str, data_dir: Path | None, limit: int | None) -> Images:
@@ -121,6 +122,8 @@ def simulate(
         check_writable(record)
     graph = files.load(net)
     images = _images(graph, data, data_dir, limit)
+    if record is not None:
+        _check_recordable(graph, len(images.values), num_steps)
     recording: Recording | None
     if on == "lava":
         messages = messages_of(graph, images, seed=seed, num_steps=num_steps)
@@ -146,6 +149,17 @@ def simulate(
     )
     voice.result(result)
     return DONE
+
+
+def _check_recordable(graph: FixedGraph, images: int, num_steps: int | None) -> None:
+    """Refuse a recording that memory would not hold, and say how many images it would."""
+    neurons = sum(int(np.prod(node.shape)) for node in graph.nodes)
+    each = neurons * graph.chip_steps(num_steps or graph.num_steps or 1)
+    if images * each > RECORD_BYTES:
+        raise DeployError(
+            f"--record: {images} images would take {images * each / 2**30:.1f} GiB; "
+            f"use -n {max(1, RECORD_BYTES // each)} or fewer"
+        )
 
 
 def _simulated(counts: EventCounts, correct: int | None) -> dict[str, Any]:

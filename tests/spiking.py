@@ -45,7 +45,7 @@ def residual(strided: bool = False, seed: int = 0) -> Network:
         Layer("conv2", nn.Conv2d(6, 6, 3, padding=1, bias=False), ("relu1",)),
         Layer("bn2", nn.BatchNorm2d(6), ("conv2",)),
         *([Layer("down", nn.Conv2d(6, 6, 1, 2), ("stem_relu",))] if strided else []),
-        Layer("sum", Add(), ("bn2", "down" if strided else "stem_relu")),
+        Layer("sum", Add(), ("down" if strided else "stem_relu", "bn2")),
         Layer("relu2", nn.ReLU(), ("sum",)),
         Layer("pool", nn.AvgPool2d(4 // stride), ("relu2",)),
         Layer("flatten", nn.Flatten(), ("pool",)),

@@ -387,8 +387,8 @@ def test_a_neuron_without_positive_input_is_named() -> None:
 def test_an_identity_skip_holds_the_inner_thresholds_inverse() -> None:
     snn = convert(residual(), images(6), num_steps=20)
     (scale,) = [layer for layer in snn.network.layers if isinstance(layer.module, Scale)]
-    assert (scale.name, scale.inputs) == ("sum.skip1", ("stem_relu",))
-    assert snn.network["sum"].inputs == ("conv2", "sum.skip1")
+    assert (scale.name, scale.inputs) == ("sum.skip0", ("stem_relu",))
+    assert snn.network["sum"].inputs == ("sum.skip0", "conv2")
     assert isinstance(scale.module, Scale)
     inner = float(snn.neurons["relu1"].threshold)
     assert float(scale.module.factor) == pytest.approx(1 / inner, rel=1e-6)
