@@ -192,7 +192,7 @@ def finetune(
     data: Data,
     output: Output,
     method: Annotated[str, typer.Option("--method", help="stdb")] = "stdb",
-    surrogate: Annotated[Slope, typer.Option("--surrogate")] = Slope.stdb,
+    surrogate: Annotated[Slope, typer.Option("--surrogate")] = Slope.linear,
     num_steps: Steps = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1)] = None,
     learning_rate: Annotated[float | None, typer.Option("--lr")] = None,

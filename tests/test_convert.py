@@ -255,7 +255,7 @@ def test_what_is_asked_for_arrives_and_the_ann_stays_as_it_is() -> None:
         assert torch.equal(value, before[key])
     for parameter in snn.parameters():
         parameter.data.zero_()
-    assert torch.equal(ann.state_dict()["classes.weight"], before["classes.weight"])
+    assert torch.equal(ann.state_dict()["at/classes.weight"], before["at/classes.weight"])
 
 
 def test_float64_stays_float64() -> None:

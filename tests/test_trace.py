@@ -248,3 +248,21 @@ def test_batch_norm_that_cannot_be_folded_is_refused_by_name() -> None:
     assert "'first' follows 'input', which is no convolution" in message
     assert "'shared' follows 'conv', which 'sum' reads too" in message
     assert "'bare' keeps no running statistics" in message
+
+
+@pytest.mark.parametrize("name", ["output", "layers", "forward", "training"])
+def test_a_layer_may_be_called_like_an_attribute_of_ours(name: str) -> None:
+    last = nn.Linear(64, 3)
+    layers = [Layer("flat", nn.Flatten(), (INPUT,)), Layer(name, last, ("flat",))]
+    network = Network(layers, (1, 8, 8))
+    x = torch.randn(2, 1, 8, 8)
+    assert network.output == name
+    assert torch.equal(network(x), last(x.flatten(1)))
+
+
+def test_a_layer_may_read_one_value_twice_while_another_reads_it_too() -> None:
+    layers = [
+        Layer("twice", Add(), (INPUT, INPUT)),
+        Layer("sum", Add(), ("twice", INPUT)),
+    ]
+    assert torch.equal(Network(layers, (3,))(torch.ones(1, 3)), torch.full((1, 3), 3.0))

@@ -3,7 +3,7 @@
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -117,6 +117,7 @@ def fit(
     config: FitConfig,
     loss: Loss,
     *,
+    purpose: Mapping[str, Any] | None = None,
     state_path: Path | None = None,
     quiet: bool = False,
 ) -> list[EpochMetrics]:
@@ -132,8 +133,10 @@ def fit(
         labels: class of every sample, int64, shape (samples,).
         config: how to train.
         loss: gives the loss (scalar) and the class scores (batch, classes) for a batch.
+        purpose: JSON object of what else makes this run another than others.
         state_path: where to keep the state after every epoch; a state found there of the same
-            run (config but for the device, labels, and weights it started from) is resumed.
+            run (config but for the device, labels, weights it started from, and purpose) is
+            resumed.
         quiet: no progress bar.
 
     Returns:
@@ -147,7 +150,7 @@ def fit(
     if len(labels) == 0:
         raise FitError("there are no samples to train on; give a set with training images")
     home = next(model.parameters()).device
-    run = _describe(config, labels, model)
+    run = _describe(config, labels, model) | dict(purpose or {})
     fabric = _fabric(config.device)
     model.to(fabric.device)
     optimizer = _optimizer(model, config)

@@ -1,6 +1,6 @@
 """Network: a directed acyclic graph of named modules, the one form every door leads to."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -54,8 +54,8 @@ class Network(nn.Module):
                         f"layer {layer.name!r} reads {source!r}, which does not come before it"
                     )
             known.add(layer.name)
-            # torch keeps '.' for its own paths, so a path becomes one registered name
-            self.add_module(layer.name.replace(".", "/"), layer.module)
+            # torch keeps '.' for its own paths, and a layer may be called as an attribute of ours
+            self.add_module(f"at/{layer.name.replace('.', '/')}", layer.module)
 
     @property
     def output(self) -> str:
@@ -73,10 +73,17 @@ class Network(nn.Module):
         """Layers that read ``name``."""
         return tuple(layer for layer in self.layers if name in layer.inputs)
 
-    def walk(self, x: Tensor) -> Iterator[tuple[Layer, tuple[Tensor, ...], Tensor]]:
+    def walk(
+        self, x: Tensor, call: Callable[[Layer, tuple[Tensor, ...]], Tensor] | None = None
+    ) -> Iterator[tuple[Layer, tuple[Tensor, ...], Tensor]]:
         """Run the network and yield each layer with its inputs and its result, in order.
 
-        A value is dropped once its last reader has run, so a walk holds few activations.
+        A value is dropped once its last reader has run; a caller that drops what is yielded
+        holds no more activations than the network needs.
+
+        Args:
+            x: what the layers that read ``"input"`` get.
+            call: how a layer is run on its inputs; by default its module is called.
         """
         readers = {name: len(self.consumers(name)) for name in (INPUT, *self._names())}
         values = {INPUT: x}
@@ -86,9 +93,10 @@ class Network(nn.Module):
                 readers[source] -= 1
                 if readers[source] == 0:
                     del values[source]
-            result = layer.module(*inputs)
+            result = layer.module(*inputs) if call is None else call(layer, inputs)
             values[layer.name] = result
             yield layer, inputs, result
+            del inputs, result
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the last layer's result for a batch ``x`` of shape ``(batch, *input_shape)``."""

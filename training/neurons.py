@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from spikeship.training.encoding import InputCoding
-from spikeship.training.network import INPUT, Network
+from spikeship.training.network import Layer, Network
 from spikeship.training.surrogates import NEVER, Surrogate, TimingSurrogate, surrogate
 
 Reset = Literal["subtract", "zero"]
@@ -286,25 +286,22 @@ class SpikingNetwork(nn.Module):
                 f"{', '.join(map(str, shape))}); encode images of its input shape"
             )
         folded = messages.shape[1], messages.shape[0]
-        names = INPUT, *(layer.name for layer in self.network.layers)
-        readers = {name: len(self.network.consumers(name)) for name in names}
-        values = {INPUT: self._fold(messages)}
-        for layer in self.network.layers:
-            inputs = [values[source] for source in layer.inputs]
-            for source in set(layer.inputs):
-                readers[source] -= 1
-                if readers[source] == 0:
-                    del values[source]
-            if isinstance(layer.module, SpikingNeuron | HeldDropout):
-                inputs = [x.view(*folded, *x.shape[1:]) for x in inputs]
-            result = layer.module(*inputs)
+
+        def call(layer: Layer, inputs: tuple[Tensor, ...]) -> Tensor:
+            if not isinstance(layer.module, SpikingNeuron | HeldDropout):
+                result: Tensor = layer.module(*inputs)
+                return result
+            (x,) = inputs
+            result = layer.module(x.view(*folded, *x.shape[1:]))
+            return result.flatten(0, 1)
+
+        for layer, inputs, result in self.network.walk(self._fold(messages), call):
             if isinstance(layer.module, SpikingNeuron):
-                yield Activity(layer.name, inputs[0], result)
+                weighted, spikes = (x.view(*folded, *x.shape[1:]) for x in (*inputs, result))
+                yield Activity(layer.name, weighted, spikes)
+                del weighted, spikes
             elif layer.name == self.network.output:
                 yield Activity(layer.name, result.view(*folded, *result.shape[1:]), None)
-            if isinstance(layer.module, SpikingNeuron | HeldDropout):
-                result = result.flatten(0, 1)
-            values[layer.name] = result
             del inputs, result
 
     def _fold(self, messages: Tensor) -> Tensor:

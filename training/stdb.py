@@ -64,7 +64,16 @@ def finetune(
         scores = model(encode_train(x, snn.coding, steps)) / steps
         return functional.cross_entropy(scores, y), scores
 
-    metrics = fit(tuned, images_of, labels, config, loss, state_path=state_path, quiet=quiet)
+    metrics = fit(
+        tuned,
+        images_of,
+        labels,
+        config,
+        loss,
+        purpose={"num_steps": steps, "surrogate": surrogate_name},
+        state_path=state_path,
+        quiet=quiet,
+    )
     first = torch.arange(min(len(labels), _RANGE_IMAGES))
     tuned.ranges = observe_ranges(tuned, images_of(first), seed=config.seed)
     return tuned, metrics
@@ -74,7 +83,7 @@ _RANGE_IMAGES = 256
 
 
 def stdb_config(
-    input_shape: Sequence[int], surrogate_name: SurrogateName = "stdb", **changes: Any
+    input_shape: Sequence[int], surrogate_name: SurrogateName = "linear", **changes: Any
 ) -> FitConfig:
     """Settings for fine-tuning: the paper's Adam and decay, a rate that fits width and slope.
 
