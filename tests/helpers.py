@@ -17,8 +17,11 @@ def export_onnx(model: nn.Module, sample: torch.Tensor, path: Path, **settings: 
         torch.onnx.export(model, (sample,), path, **settings)
 
 
-def lava_processes() -> set[int]:
-    """Ids of running processes (not merely unreaped ones) that a Lava worker is or has started."""
+def lava_processes(scratch: Path) -> set[int]:
+    """Ids of running processes (not merely unreaped ones) of Lava workers.
+
+    Only of those whose job lies under ``scratch``: others may be running beside the tests.
+    """
     found = set()
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -26,6 +29,17 @@ def lava_processes() -> set[int]:
             state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
         except OSError:
             continue
-        if b"spikeship.hw_models.lava.worker" in command and state not in "ZX":
+        ours = b"spikeship.hw_models.lava.worker" in command and str(scratch).encode() in command
+        if ours and state not in "ZX":
             found.add(int(entry.name))
+    return found
+
+
+def shared_memory(processes: set[int]) -> set[Path]:
+    """Shared memory that these processes have mapped."""
+    found = set()
+    for process in processes:
+        with contextlib.suppress(OSError):
+            maps = Path(f"/proc/{process}/maps").read_text()
+            found |= {Path(word) for word in maps.split() if word.startswith("/dev/shm/")}
     return found

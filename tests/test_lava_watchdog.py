@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,16 +26,20 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left() -> Iterator[None]:
-    before = helpers.lava_processes(), set(Path("/dev/shm").glob("psm_*"))
-    yield
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline and helpers.lava_processes() - before[0]:
+def nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[set[Path]]:
+    """Keep Lava's jobs under tmp_path; see that no process, and none of this memory, stays."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    memory: set[Path] = set()
+    yield memory
+
+    def left() -> list[object]:
+        return [*helpers.lava_processes(tmp_path), *(path for path in memory if path.exists())]
+
+    deadline = time.monotonic() + 15
+    while time.monotonic() < deadline and left():
         time.sleep(0.05)
-    assert helpers.lava_processes() - before[0] == set(), "processes were left behind"
-    while time.monotonic() < deadline and set(Path("/dev/shm").glob("psm_*")) - before[1]:
-        time.sleep(0.05)
-    assert set(Path("/dev/shm").glob("psm_*")) - before[1] == set(), "shared memory was left"
+    assert left() == [], "processes or shared memory were left behind"
 
 
 def _spoilt(monkeypatch: pytest.MonkeyPatch, spoil: Callable[[dict[str, Any]], None]) -> None:
@@ -87,15 +92,20 @@ def test_a_run_past_its_limit() -> None:
         runner.run(graph, cases.messages(graph, 5000), limit_s=3)
 
 
-def test_a_model_whose_process_is_killed() -> None:
+def _wait_for(count: int, scratch: Path) -> set[int]:
+    """Wait until so many of Lava's processes run, and a little more; returns them."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and len(helpers.lava_processes(scratch)) < count:
+        time.sleep(0.05)
+    time.sleep(1.0)
+    return helpers.lava_processes(scratch)
+
+
+def test_a_model_whose_process_is_killed(tmp_path: Path) -> None:
     graph = cases.graph("conv")
 
     def kill() -> None:
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline and len(helpers.lava_processes()) < 8:
-            time.sleep(0.05)
-        time.sleep(1.0)
-        os.kill(max(helpers.lava_processes()), signal.SIGKILL)
+        os.kill(max(_wait_for(8, tmp_path)), signal.SIGKILL)
 
     thread = threading.Thread(target=kill)
     thread.start()
@@ -104,36 +114,34 @@ def test_a_model_whose_process_is_killed() -> None:
     thread.join()
 
 
-def _verifying(tmp_path: Path) -> "subprocess.Popen[str]":
+def _verifying(tmp_path: Path, memory: set[Path]) -> "subprocess.Popen[str]":
     """Start ``spikeship verify`` on a run that takes long, and wait until Lava steps."""
     net = tmp_path / "net.safetensors"
     files.save(cases.graph("conv"), net)
     code = "import sys; from spikeship.deploy.cli import main; sys.exit(main())"
-    before = helpers.lava_processes()
     command = subprocess.Popen(
         [sys.executable, "-c", code, "verify", str(net), "--against", "lava", "-n", "5000"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and len(helpers.lava_processes() - before) < 5:
-        time.sleep(0.05)
-    time.sleep(0.5)
+    running = _wait_for(8, tmp_path)
+    assert len(running) >= 8
+    memory |= helpers.shared_memory(running)
+    assert memory, "Lava shares memory; if it does not, this test looks in the wrong place"
     return command
 
 
-def test_control_c(tmp_path: Path) -> None:
-    command = _verifying(tmp_path)
-    command.send_signal(signal.SIGINT)
-    _, errors = command.communicate(timeout=30)
+def test_control_c(tmp_path: Path, nothing_is_left: set[Path]) -> None:
+    with _verifying(tmp_path, nothing_is_left) as command:
+        command.send_signal(signal.SIGINT)
+        _, errors = command.communicate(timeout=60)
     assert command.returncode == 130
     assert errors.strip().count("\n") == 0, errors
     assert "interrupted" in errors
 
 
-def test_the_death_of_the_parent(tmp_path: Path) -> None:
-    command = _verifying(tmp_path)
-    assert helpers.lava_processes()
-    command.kill()
-    command.communicate(timeout=30)  # the fixture sees to the rest
+def test_the_death_of_the_parent(tmp_path: Path, nothing_is_left: set[Path]) -> None:
+    with _verifying(tmp_path, nothing_is_left) as command:
+        command.kill()
+        command.communicate(timeout=60)  # the fixture sees to the rest
