@@ -154,7 +154,7 @@ def simulate(
 def _check_recordable(graph: FixedGraph, images: int, num_steps: int | None) -> None:
     """Refuse a recording that memory would not hold, and say how many images it would."""
     neurons = sum(int(np.prod(node.shape)) for node in graph.nodes)
-    each = neurons * graph.chip_steps(num_steps or graph.num_steps or 1)
+    each = 2 * neurons * graph.chip_steps(num_steps or graph.num_steps or 1)
     if images * each > RECORD_BYTES:
         raise DeployError(
             f"--record: {images} images would take {images * each / 2**30:.1f} GiB; "
@@ -187,11 +187,8 @@ def predict(voice: Voice, net: Path, source: Path, limit: int | None, seed: int)
     """Answer a user's own inputs."""
     graph = files.load(net)
     images = read_own(source, graph, limit)
-    messages = messages_of(graph, images, seed=seed)
-    from spikeship.hw_models.simulator import simulate as run
-
     answers = []
-    for scores in run(graph, messages).scores:
+    for scores in evaluate_graph(graph, images, seed=seed).scores:
         best = int(scores.argmax())
         rest = np.delete(scores, best)
         margin = int(scores[best] - rest.max()) if len(rest) else int(scores[best])
@@ -224,8 +221,8 @@ def verify(
         voice.say(f"{'equal' if row['equal'] else 'DIFFER':7} {row['name']}  {spikes}")
     if found.first_difference is None:
         voice.say(
-            f"{found.spikes_compared} values compared over {found.images} images and "
-            f"{found.steps} chip steps each, all equal to {against}"
+            f"{found.spikes_compared} spikes, {found.values_compared} values over {found.images} "
+            f"images and {found.steps} chip steps each, all equal to {against}"
         )
     else:
         voice.warn(f"first difference from {against}: {found.first_difference}")

@@ -93,7 +93,8 @@ def demo(
     voice.say(table(result))
     check = result["verify"]
     voice.say(
-        f"Lava: {check['spikes_compared']} values of {check['images']} images compared, "
+        f"Lava: {check['spikes_compared']} spikes ({check['values_compared']} values) of "
+        f"{check['images']} images compared, "
         + ("all equal" if check["spikes_equal"] else str(check["first_difference"]))
     )
     voice.say(f"Everything is in {out}/; open {result['report']}")

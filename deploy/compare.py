@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from spikeship.deploy.ann import Ann
+from spikeship.deploy.check import DeployError
 from spikeship.deploy.evaluate import Evaluation, evaluate_graph, evaluate_network, wilson
 from spikeship.deploy.inputs import Images, messages_of
 from spikeship.deploy.pictures import ReportFigures
@@ -98,6 +99,17 @@ def compare(stages: Stages, images: Images, *, seed: int) -> Comparison:
         ValueError: a stage that does not fit the images.
         LavaError: Lava did not finish.
     """
+    shape = tuple(images.values.shape[1:])
+    for name, network in (
+        ("ANN", stages.ann.network),
+        ("converted network", stages.converted and stages.converted.network),
+        ("hybrid network", stages.hybrid and stages.hybrid.network),
+    ):
+        if network is not None and network.input_shape != shape:
+            raise DeployError(
+                f"{name}: takes {network.input_shape}, the images are {shape}; compare stages of "
+                "one network"
+            )
     rows = _Rows(images)
     rows.add("ann", stages.ann.predict(images.values))
     if stages.ann.onnx is not None:

@@ -31,6 +31,10 @@ class Voice:
     json_path: str | None
     quiet: bool
 
+    def __post_init__(self) -> None:
+        if self.json_path not in (None, "-"):
+            check_writable(Path(str(self.json_path)))
+
     def say(self, text: Any) -> None:
         """Tell the user something, text or a rich renderable."""
         if not self.quiet:
@@ -79,6 +83,10 @@ def guarded(run: Callable[[], int | None]) -> int:
         return _fail(_line(error))
     except (KeyboardInterrupt, Abort):
         status = INTERRUPTED
+    except Exception as error:  # a defect of ours, or of what we call: still one line
+        if os.environ.get(DEBUG):
+            traceback.print_exc()
+        return _fail(f"{type(error).__name__}: {_line(error)} (set {DEBUG}=1 for the traceback)")
     if status == INTERRUPTED:  # Typer turns Ctrl-C into this status by itself
         print("spikeship: interrupted; nothing half-written was left", file=sys.stderr)
     return status

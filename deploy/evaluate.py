@@ -29,12 +29,14 @@ class Evaluation:
 
     Attributes:
         predictions: class of each image, int64.
+        scores: readout of each image and class, in the stage's own units.
         correct_by_step: right answers after local step 1 … T, or None without labels.
         counts: events, where the stage counts them.
         recording: every node's activity, where it was asked for.
     """
 
     predictions: NDArray[np.int64]
+    scores: NDArray[Any]
     correct_by_step: NDArray[np.int64] | None
     counts: EventCounts | None = None
     recording: Recording | None = None
@@ -64,17 +66,19 @@ def evaluate_graph(
         ValueError: images the graph cannot take. StateOverflowError: a sum left 24 bits.
     """
     counts: EventCounts | None = None
-    predictions, by_step, recordings = [], [], []
+    predictions, every, by_step, recordings = [], [], [], []
     for chunk in in_chunks(images):
         messages = messages_of(graph, chunk, seed=seed, num_steps=num_steps)
         result = simulate(graph, messages, record=record)
         counts = result.counts if counts is None else counts + result.counts
         predictions.append(result.predictions)
+        every.append(result.scores)
         by_step.append(_correct(result.scores_by_step, chunk))
         if result.recording is not None:
             recordings.append(result.recording)
     return Evaluation(
         predictions=np.concatenate(predictions),
+        scores=np.concatenate(every),
         correct_by_step=_total(by_step),
         counts=counts,
         recording=_joined(recordings) if recordings else None,
@@ -89,15 +93,16 @@ def evaluate_network(
     steps = num_steps or snn.num_steps
     training, device = snn.training, next(snn.parameters()).device
     snn.eval()
-    predictions, by_step = [], []
+    predictions, every, by_step = [], [], []
     for chunk in in_chunks(images, fitting_batch(snn.network, steps)):
         messages = encode(chunk.values, snn.coding, steps, seed=seed, indices=chunk.indices)
         *_, readout = snn.walk(messages.to(device))
         scores = readout.weighted.cumsum(0).transpose(0, 1).cpu().numpy()
         predictions.append(scores[:, -1].argmax(axis=1).astype(np.int64))
+        every.append(scores[:, -1])
         by_step.append(_correct(scores, chunk))
     snn.train(training)
-    return Evaluation(np.concatenate(predictions), _total(by_step))
+    return Evaluation(np.concatenate(predictions), np.concatenate(every), _total(by_step))
 
 
 def _correct(scores_by_step: NDArray[Any], images: Images) -> NDArray[np.int64] | None:

@@ -112,6 +112,11 @@ class _Walker:
         self.metadata = metadata
         self.sources: dict[str, list[str]] = {name: [] for name in self.nodes}
         for begin, end in graph.edges:
+            for name in (unquote(begin), unquote(end)):
+                if name not in self.nodes:
+                    raise DeployError(f"edge {begin!r} -> {end!r}: there is no node {name!r}")
+            if unquote(begin) in self.sources[unquote(end)]:
+                raise DeployError(f"edge {begin!r} -> {end!r}: stands twice; remove one")
             self.sources[unquote(end)].append(unquote(begin))
         self.input = next(n for n, node in self.nodes.items() if type(node) is nir.Input)
         self.output = next(n for n, node in self.nodes.items() if type(node) is nir.Output)
@@ -160,6 +165,14 @@ class _Walker:
             self.shapes[label] = shape
             return Population(label, shape, branches, bias, None, 1.0, np.zeros(()))
         self.shapes[name] = shape
+        gain = 1.0 / self.metadata.dt
+        if type(node) is nir.LIF:
+            gain = float(np.asarray(node.tau, dtype=np.float64).reshape(-1)[0]) * gain
+        if self.metadata.decay == "euler" and not np.allclose(node.r, gain, rtol=1e-5, atol=0.0):
+            raise DeployError(
+                f"node {name!r}: r must be {gain:g} (a weighted input of 1 raises V by 1), got "
+                f"{np.min(node.r):g}..{np.max(node.r):g}; fold it into the weights"
+            )
         if np.any(np.asarray(node.v_reset)) or np.any(np.asarray(getattr(node, "v_leak", 0.0))):
             raise DeployError(f"node {name!r}: v_reset and v_leak must be 0 for the chip")
         threshold = _fitted(node.v_threshold, shape, f"node {name!r}: v_threshold")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from spikeship.deploy.check import DeployError
@@ -42,8 +42,10 @@ def read_own(path: Path, graph: FixedGraph, limit: int | None = None) -> Images:
             f"{path}: images have shape {tuple(values.shape[1:])}, the network takes "
             f"{graph.input.shape}"
         )
-    if not values.is_floating_point():
+    if values.dtype == torch.uint8:
         values = values.float() / 255
+    elif not (values.is_floating_point() or values.dtype == torch.bool):
+        raise DeployError(f"{path}: holds {values.dtype}; give uint8 (0..255) or floats (0..1)")
     data = dict(graph.metadata.get("data") or {})
     axes = (1, -1, *[1] * (len(graph.input.shape) - 1))
     mean, std = (torch.tensor(data.get(key) or [default]) for key, default in _NEUTRAL)
@@ -69,7 +71,10 @@ def _arrays(path: Path, limit: int | None) -> Tensor:
         raise DeployError(f"{path}: not a whole .npz file ({error})") from error
     if values.dtype.kind not in "fiub" or len(values) == 0:
         raise DeployError(f"{path}: {values.dtype} array of {len(values)} images; give numbers")
-    return torch.from_numpy(np.array(values))
+    try:
+        return torch.from_numpy(np.array(values))
+    except TypeError as error:
+        raise DeployError(f"{path}: torch has no {values.dtype}; give uint8 or float32") from error
 
 
 def _picture(path: Path, graph: FixedGraph) -> Tensor:
@@ -80,8 +85,10 @@ def _picture(path: Path, graph: FixedGraph) -> Tensor:
     channels, height, width = graph.input.shape
     try:
         with Image.open(path) as picture:
+            if picture.mode.startswith(("I", "F")):
+                raise ValueError(f"mode {picture.mode} holds more than 8 bits; save it with 8")
             scaled = picture.convert("L" if channels == 1 else "RGB").resize((width, height))
-    except (UnidentifiedImageError, OSError) as error:
+    except Exception as error:  # damaged files make Pillow raise many kinds
         raise DeployError(f"{path}: not a picture Pillow can read ({error})") from error
     values = np.array(scaled).reshape(1, height, width, channels)
     return torch.from_numpy(values.transpose(0, 3, 1, 2).copy())

@@ -36,6 +36,7 @@ Granularity = Literal["channel", "layer"]
 BIAS_LIMIT = fixed.BIAS_MANT_MAX << fixed.BIAS_EXP_MAX
 UNITS = 2**fixed.STATE_SHIFT
 EXP_MAX = 7
+SNAP = 1e-12
 
 
 def quantize(
@@ -86,7 +87,12 @@ def quantize(
             nodes=tuple(layer.node() for layer in layers),
             synapses=tuple(synapse for layer in layers for synapse in layer.synapses()),
             num_steps=metadata.num_steps,
-            metadata={"chip": chip, "weight_bits": weight_bits, "data": dict(metadata.data)},
+            metadata={
+                "chip": chip,
+                "weight_bits": weight_bits,
+                "data": dict(metadata.data),
+                "provenance": dict(metadata.provenance),
+            },
         )
         return _with_overflow(made, observed)
     except GraphError as error:
@@ -151,8 +157,13 @@ class _Grid:
 
     def round(self, weight: Floats) -> NDArray[np.int16]:
         """Nearest grid points (ties to even)."""
-        held = np.rint(weight / self.step).astype(np.int64) * self.step
-        return np.clip(held, self.low, self.high).astype(np.int16)
+        held = np.clip(
+            np.rint(weight / self.step).astype(np.int64) * self.step, self.low, self.high
+        )
+        if not np.any(held > 0):
+            # no positive weight is left: one sign then, which reaches only to -255
+            held = np.maximum(held, -(255 // self.step) * self.step)
+        return held.astype(np.int16)
 
 
 class _Layer:
@@ -233,7 +244,8 @@ class _Layer:
                 bias=bias,
                 scale=float(self.scale[0]),
             )
-        vth = np.floor(population.v_threshold / scale).astype(np.int64)
+        # a threshold that is a whole number of weight units must not lose one to the division
+        vth = np.floor(population.v_threshold / scale * (1 + SNAP)).astype(np.int64)
         if vth.min() < 1:
             raise DeployError(
                 f"layer {population.name!r}: its threshold is below one weight unit; its weights "

@@ -202,6 +202,8 @@ def _statistics(request: Conversion) -> dict[str, list[float]]:
                 found[name] = [float(part) for part in text.split(",")]
             except ValueError:
                 raise DeployError(f"--{name}: {text!r} is not numbers between commas") from None
+    if min(found.get("std", [1.0])) <= 0:
+        raise DeployError("--std: must be positive for every channel")
     return found
 
 

@@ -24,7 +24,8 @@ class Verification:
     Attributes:
         against: who the simulator was held against.
         images: number of images. steps: chip steps of each.
-        spikes_compared: neuron-steps compared (readout potentials included).
+        spikes_compared: spikes the authority recorded, every one of them compared.
+        values_compared: neuron-steps compared, silent ones and readout potentials included.
         first_difference: the earliest disagreement, or None.
         layers: per node its name, the authority's spikes, and whether all its values are equal.
         recording: what the authority recorded.
@@ -34,6 +35,7 @@ class Verification:
     images: int
     steps: int
     spikes_compared: int
+    values_compared: int
     first_difference: Difference | None
     layers: tuple[dict[str, Any], ...]
     recording: Recording
@@ -50,6 +52,7 @@ class Verification:
             "images": self.images,
             "steps": self.steps,
             "spikes_compared": self.spikes_compared,
+            "values_compared": self.values_compared,
             "spikes_equal": self.spikes_equal,
             "first_difference": None
             if self.first_difference is None
@@ -85,7 +88,7 @@ def verify(
         theirs = runner.run(graph, messages, stall_s=stall_s).recording
     else:
         theirs = reference.run(graph, messages)
-    layers = tuple(
+    layers: tuple[dict[str, Any], ...] = tuple(
         {
             "name": node.name,
             "spikes": int(theirs.nodes[node.name].sum()) if isinstance(node, Neuron) else None,
@@ -97,7 +100,8 @@ def verify(
         against=against,
         images=len(messages),
         steps=graph.chip_steps(messages.shape[1]),
-        spikes_compared=sum(values.size for values in theirs.nodes.values()),
+        spikes_compared=sum(int(row["spikes"] or 0) for row in layers),
+        values_compared=sum(values.size for values in theirs.nodes.values()),
         first_difference=first_difference(graph, theirs, ours),
         layers=layers,
         recording=theirs,

@@ -217,14 +217,15 @@ class FixedGraph:
         depths = {self.input.name: 0}
         for node in self.nodes:
             arrivals = {
-                synapse.name: depths[synapse.source] + synapse.delay
-                for synapse in self.incoming(node.name)
+                (i, synapse.name): depths[synapse.source] + synapse.delay
+                for i, synapse in enumerate(self.incoming(node.name))
                 if order[synapse.source] < order[node.name]
             }
             require(bool(arrivals), f"node {node.name!r}: nothing before it feeds it")
             require(
                 not self.gated or len(set(arrivals.values())) == 1,
-                f"node {node.name!r}: paths into it differ in delay ({arrivals}); "
+                f"node {node.name!r}: paths into it differ in delay "
+                f"({', '.join(f'{name} {d}' for (_, name), d in arrivals.items())}); "
                 "lengthen the delay of the short one",
             )
             depths[node.name] = max(arrivals.values())

@@ -17,6 +17,7 @@ Shape = tuple[int, ...]
 Array = NDArray[np.int64]
 Encoding = Literal["poisson", "direct", "spikes"]
 Overflow = Literal["proved", "observed", "unchecked"]
+MAX_MESSAGE = 2**15 - 1  # what the engines carry; Loihi 2 would take 32 bits
 
 
 class GraphError(ValueError):
@@ -69,7 +70,10 @@ class Input:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
-        require(self.max_message >= 1, f"input {self.name!r}: max_message must be at least 1")
+        require(
+            1 <= self.max_message <= MAX_MESSAGE,
+            f"input {self.name!r}: max_message must lie in 1..{MAX_MESSAGE}",
+        )
         require(
             self.encoding in ("poisson", "direct", "spikes"),
             f"input {self.name!r}: unknown encoding {self.encoding!r}; poisson, direct or spikes",
@@ -222,8 +226,12 @@ class Conv(Synapse):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "weight", _weights(self.name, self.weight))
-        for key in ("stride", "padding", "dilation"):
+        for key, least in (("stride", 1), ("padding", 0), ("dilation", 1)):
             object.__setattr__(self, key, tuple(int(n) for n in getattr(self, key)))
+            require(
+                len(getattr(self, key)) == 2 and min(getattr(self, key)) >= least,
+                f"synapse {self.name!r}: {key} must be two numbers from {least} on",
+            )
         require(
             self.weight.ndim == 4, f"synapse {self.name!r}: conv weights need 4 axes (o, i, h, w)"
         )
@@ -272,7 +280,10 @@ class Sparse(Synapse):
         for key in ("indices", "indptr"):
             object.__setattr__(self, key, _frozen_ints(getattr(self, key)))
         require(
-            self.data.shape == self.indices.shape and self.indptr[-1] == len(self.data),
+            self.data.shape == self.indices.shape
+            and self.indptr[0] == 0
+            and self.indptr[-1] == len(self.data)
+            and bool(np.all(np.diff(self.indptr) >= 0)),
             f"synapse {self.name!r}: data, indices and indptr do not belong together",
         )
         require(

@@ -5,6 +5,8 @@ exact in float32 while no partial sum can pass 2**24, which the weights' own bou
 beyond it float64 is taken.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,18 @@ from spikeship.hw_models.graph import Conv, Dense, FixedGraph, Sparse, weight_su
 
 EXACT_FLOAT32 = 2**24
 MESSAGE_CHUNK = 4096
+
+
+@contextmanager
+def _exact() -> Iterator[None]:
+    """Keep torch from trading exactness for speed: Winograd (NNPACK) and bf16 products round."""
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.backends.nnpack.flags(enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
 
 
 class Sums:
@@ -63,8 +77,13 @@ class Sums:
             sums = np.asarray((self._matrix @ flat.T).T)
         else:
             pooled = self._pooled(torch.from_numpy(messages).to(self.dtype))
-            with torch.inference_mode():
+            with torch.inference_mode(), _exact():
                 result = self._dense_sums(pooled)
+            if not torch.equal(result, result.round()):
+                raise ArithmeticError(
+                    f"synapse {synapse.name!r}: torch's sums of integers are not integers on this "
+                    "machine; use the reference, and report the torch build"
+                )
             sums = result.reshape(len(messages), -1).to(torch.int32).numpy()
         exponent = synapse.weight_exp
         shifted = sums << exponent if exponent > 0 else sums >> -exponent

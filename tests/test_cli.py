@@ -128,7 +128,8 @@ def test_verify(trained: Path, against: str) -> None:
     assert said["first_difference"] is None
     assert (said["images"], said["steps"]) == (2, 15)
     graph = files.load(net)
-    assert said["spikes_compared"] == 2 * 15 * sum(int(np.prod(n.shape)) for n in graph.nodes)
+    assert said["values_compared"] == 2 * 15 * sum(int(np.prod(n.shape)) for n in graph.nodes)
+    assert said["spikes_compared"] == sum(row["spikes"] or 0 for row in said["layers"])
     assert all(row["equal"] for row in said["layers"])
     assert sum(row["spikes"] or 0 for row in said["layers"]) > 0
 
@@ -359,4 +360,4 @@ def test_a_recording_too_large_for_memory_is_refused(
     monkeypatch.setattr(chip_verbs, "RECORD_BYTES", 200_000)
     net = str(trained / "net.safetensors")
     assert main(["simulate", net, "--data", "digits", "--record", "big.npz"]) == 2
-    assert "use -n 5 or fewer" in capsys.readouterr().err
+    assert "use -n 2 or fewer" in capsys.readouterr().err

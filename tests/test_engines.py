@@ -1,5 +1,8 @@
 """One network, four engines: float form, reference, simulator, and (test_lava.py) real Lava."""
 
+import warnings
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +10,7 @@ import torch
 import cases
 from spikeship.hw_models import reference
 from spikeship.hw_models.counts import count_events
-from spikeship.hw_models.graph import FixedGraph, Neuron
+from spikeship.hw_models.graph import FixedGraph, GraphError, Neuron
 from spikeship.hw_models.recording import Recording, first_difference
 from spikeship.hw_models.simulator import simulate
 from spikeship.training.float_form import FloatForm
@@ -76,3 +79,28 @@ def test_first_difference_names_layer_step_and_neuron() -> None:
     assert (difference.image, difference.layer, difference.chip_step) == (1, "n", 5)
     assert (difference.local_step, difference.neuron) == (3, (2, 3, 5))
     assert "layer 'n'" in str(difference)
+
+
+def test_sums_stay_exact_without_onednn_and_with_low_precision_allowed() -> None:
+    """torch's fallbacks (Winograd, bf16 products) round; the simulator must not take them."""
+    graph = cases.graph("lower_rail")
+    messages = cases.messages(graph, 4)
+    expected = reference.run(graph, messages)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the switch itself warns, of another vendor's GPUs
+            with torch.backends.mkldnn.flags(enabled=False):
+                found = simulate(graph, messages, record=True)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert found.recording is not None
+    assert first_difference(graph, expected, found.recording) is None
+
+
+def test_two_synapses_of_one_name_cannot_differ_in_delay() -> None:
+    graph = cases.graph("dense")
+    late = replace(graph.synapses[0], delay=2)
+    with pytest.raises(GraphError, match="differ in delay"):
+        FixedGraph(graph.input, graph.nodes, (graph.synapses[0], late, graph.synapses[1]))

@@ -42,9 +42,25 @@ def test_an_export_replaces_only_an_export(tmp_path: Path) -> None:
     folder = tmp_path / "net"
     export_lava(graph, folder)
     export_lava(graph, folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["net"], "scratch was left"
+    (folder / "measured.npz").write_text("kept beside it")
+    with pytest.raises(DeployError, match="holds measured.npz"):
+        export_lava(graph, folder)
+    assert (folder / "measured.npz").exists()
     theirs = tmp_path / "mine"
     theirs.mkdir()
     (theirs / "thesis.txt").write_text("years of work")
     with pytest.raises(DeployError, match="not an export"):
         export_lava(graph, theirs)
     assert (theirs / "thesis.txt").read_text() == "years of work"
+
+
+def test_run_refuses_what_the_input_cannot_hold(tmp_path: Path) -> None:
+    export_lava(cases.graph("unsigned"), tmp_path / "net")
+    for values, says in ((3, "must lie in 0..1"), (-1, "must lie in 0..1")):
+        np.save(tmp_path / "m.npy", np.full((1, 4, 2, 6, 6), values))
+        done = subprocess.run(
+            [sys.executable, "net/run.py", "m.npy"], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert done.returncode == 1
+        assert done.stderr.strip().splitlines() == [f"messages {says}"]

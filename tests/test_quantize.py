@@ -245,3 +245,43 @@ def test_the_callers_graph_stays_as_it_is() -> None:
     assert graph.edges == edges
     for name, weight in before.items():
         np.testing.assert_array_equal(graph.nodes[name].weight, weight)
+
+
+def _flat(weight: Any, theta: float, **options: Any) -> FixedGraph:
+    """A dense layer with these weights and threshold, quantized."""
+    weight = np.asarray(weight, dtype=np.float64)
+    shape = (len(weight),)
+    nodes = {
+        "input": nir.Input(np.array([weight.shape[1]])),
+        "fc1": nir.Linear(weight),
+        "relu": nir.IF(r=np.ones(shape), v_threshold=np.full(shape, theta)),
+        "fc2": nir.Linear(np.eye(len(weight))),
+        "output": nir.Output(np.array(shape)),
+    }
+    edges = [("input", "fc1"), ("fc1", "relu"), ("relu", "fc2"), ("fc2", "output")]
+    said = NetworkMetadata(
+        coding=InputCoding("poisson", 1.0, 1, True), num_steps=STEPS, reset="subtract"
+    )
+    return quantize(nir.NIRGraph(nodes, edges, {KEY: said.to_json()}, type_check=False), **options)
+
+
+@given(st.integers(0, 10**6), st.integers(2, 8))
+def test_weights_whose_smaller_sign_rounds_away_still_fit(seed: int, bits: int) -> None:
+    rng = np.random.default_rng(seed)
+    weight = -rng.random((3, 5))
+    weight[rng.integers(3), rng.integers(5)] = 0.01 * rng.random()
+    _flat(weight, 0.5, weight_bits=bits)
+
+
+@given(st.floats(1e-3, 10.0), st.integers(1, 60))
+def test_a_threshold_of_whole_weights_loses_nothing(weight: float, count: int) -> None:
+    """theta = count * weight: the integers, too, fire only above so many."""
+    node = _node(_flat([[weight]], count * weight), "relu")
+    assert node.vth.item() == 255 * count
+
+
+def test_r_that_is_not_one_is_refused() -> None:
+    graph = _graph(np.random.default_rng(9))
+    graph.nodes["relu1"].r = graph.nodes["relu1"].r * 0.25
+    with pytest.raises(DeployError, match="'relu1': r must be 1"):
+        quantize(graph)

@@ -6,6 +6,7 @@ local, beside the plan with the weights. It needs lava-nc, NumPy and SciPy, and 
 
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 from spikeship.deploy.check import DeployError
@@ -23,37 +24,53 @@ FILES = {
     "standalone.py": "run.py",
 }
 MARK = "plan.npz"
+# what an export and a run of it leave
+WRITTEN = {*FILES.values(), MARK, "README.md", "__pycache__"}
 
 
 def export_lava(graph: FixedGraph, folder: Path) -> Path:
     """Write the directory (under a temporary name first, then renamed).
 
-    An earlier export at the same place is replaced; anything else there is left alone.
+    An earlier export at the same place is replaced where nothing was added to it; anything else
+    is left alone.
 
     Raises:
         DeployError: the place is taken by something that is not an export, or cannot be written.
     """
-    if folder.exists() and not (folder / MARK).is_file() and any(_entries(folder)):
-        raise DeployError(f"{folder}: exists and is not an export of ours; choose another name")
-    temporary = folder.with_name(f".{folder.name}.tmp")
+    theirs = sorted(_entries(folder) - WRITTEN)
+    if theirs:
+        raise DeployError(
+            f"{folder}: exists and is not an export of ours alone (holds {theirs[0]}); "
+            "choose another name"
+        )
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as error:
+        raise DeployError(f"{folder}: cannot be written ({error.strerror or error})") from error
+    try:
+        temporary = scratch / "new"
+        temporary.mkdir()
         source = Path(lava.__path__[0])
         for name, target in FILES.items():
             (temporary / target).write_text(_local_imports((source / name).read_text()))
         write_plan(build(graph), temporary / MARK)
         (temporary / "README.md").write_text(_readme(graph))
         if folder.exists():
-            shutil.rmtree(folder)
+            os.replace(folder, scratch / "old")
         os.replace(temporary, folder)
     except OSError as error:
         raise DeployError(f"{folder}: cannot be written ({error.strerror or error})") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
     return folder
 
 
-def _entries(folder: Path) -> list[Path]:
-    return list(folder.iterdir()) if folder.is_dir() else [folder]
+def _entries(folder: Path) -> set[str]:
+    """Names of what stands at a place; a file's own where it is no folder."""
+    if folder.is_dir() and not folder.is_symlink():
+        return {path.name for path in folder.iterdir()}
+    return {folder.name} if folder.exists() or folder.is_symlink() else set()
 
 
 def _local_imports(text: str) -> str:

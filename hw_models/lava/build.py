@@ -41,6 +41,8 @@ def build(graph: FixedGraph) -> Plan:
             "name": graph.input.name,
             "shape": list(lava_shape(graph.input.shape)),
             "torch_shape": list(graph.input.shape),
+            "max_message": graph.input.max_message,
+            "signed": graph.input.signed,
         },
         "nodes": [_node(graph, node) for node in graph.nodes],
         "synapses": [

@@ -30,6 +30,11 @@ def run(folder: Path, messages: NDArray[Any]) -> dict[str, NDArray[Any]]:
     if messages.dtype.kind not in "iub":
         raise SystemExit(f"messages must be integers, got {messages.dtype}")
     images, num_steps = messages.shape[:2]
+    if messages.size == 0:
+        raise SystemExit("messages hold no images or no steps")
+    low = -plan["input"]["max_message"] if plan["input"]["signed"] else 0
+    if messages.min() < low or messages.max() > plan["input"]["max_message"]:
+        raise SystemExit(f"messages must lie in {low}..{plan['input']['max_message']}")
     if not plan["gated"] and images > 1:
         raise SystemExit("this network has no gate: run one image at a time")
     total = images * (num_steps + plan["drain"])
@@ -63,7 +68,11 @@ def main() -> None:
     parser.add_argument("messages", help="an .npy file of integers (images, steps, *input shape)")
     parser.add_argument("-o", "--output", default="activity.npz")
     options = parser.parse_args()
-    activity = run(Path(__file__).parent, np.load(options.messages, allow_pickle=False))
+    try:
+        messages = np.load(options.messages, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"{options.messages}: {error}") from None
+    activity = run(Path(__file__).parent, messages)
     temporary = f"{options.output}.tmp.npz"
     np.savez_compressed(temporary, allow_pickle=False, **activity)
     os.replace(temporary, options.output)
