@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from spikeship.deploy import ann as anns
 from spikeship.deploy.check import DeployError
@@ -240,6 +240,13 @@ def finetune(
         raise datasets.DataError(
             f"{dataset.name}: its images have shape {tuple(images.values.shape[1:])}, the network "
             f"takes {snn.network.input_shape}; use the set it was trained for"
+        )
+    last = snn.network[snn.network.output].module
+    assert images.labels is not None  # _labelled saw to it
+    if isinstance(last, nn.Linear) and images.labels.max() >= last.out_features:
+        raise datasets.DataError(
+            f"{dataset.name}: has labels up to {images.labels.max()}, the network "
+            f"{last.out_features} classes; use the set it was trained for"
         )
     changes: dict[str, Any] = {"seed": seed, "device": cast(Where, device)}
     if request.epochs is not None:

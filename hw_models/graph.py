@@ -241,6 +241,13 @@ class FixedGraph:
                 f"node {node.name!r}: its weights' sums reach {bound}, beyond the "
                 f"{fixed.INPUT_LIMIT} that 24 bits hold; quantize with a larger scale",
             )
+            require(
+                isinstance(node, Readout)
+                or node.overflow != "proved"
+                or node.du == fixed.DECAY_UNITY - 1,
+                f"node {node.name!r}: keeps current (du below {fixed.DECAY_UNITY - 1}), so its "
+                "weights' sums prove nothing; call its overflow observed or unchecked",
+            )
             widest = fixed.STATE_RAIL if isinstance(node, Readout) else fixed.READOUT_RAIL
             require(
                 bound <= widest,

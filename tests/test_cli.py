@@ -270,6 +270,7 @@ def bad(trained: Path, tmp_path: Path) -> Path:
     helpers.export_onnx(model, torch.zeros(1, 1, 8, 8), tmp_path / "unsupported.onnx", dynamo=False)
     (tmp_path / "damaged.onnx").write_bytes((tmp_path / "unsupported.onnx").read_bytes()[:-50])
     np.savez(tmp_path / "wide.npz", x_test=np.zeros((3, 1, 9, 9)), y_test=np.zeros(3, int))
+    np.savez(tmp_path / "labels.npz", x_train=np.zeros((3, 1, 8, 8)), y_train=np.array([0, 1, 77]))
     np.savez(tmp_path / "words.npz", x=np.array(["a", "b"]))
     (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 not really")
     weight = np.full((2, 64), 254)
@@ -317,6 +318,7 @@ def bad(trained: Path, tmp_path: Path) -> Path:
         ("convert --data digits -o {bad}/n", "--arch"),
         ("convert {trained}/ann.safetensors --data digits --balance x -o {bad}/n", "'x'"),
         ("convert {trained}/ann.safetensors --data npz:{bad}/wide.npz -o {bad}/n", "wide.npz"),
+        ("finetune {trained}/snn.nir --data npz:{bad}/labels.npz -o {bad}/n", "10 classes"),
         ("finetune {trained}/snn.nir --data digits --method x -o {bad}/n", "--method"),
         ("train vgg77 --data digits --epochs 1 -o {bad}/n", "vgg77"),
         ("train vgg5 --data digits --epochs 1 -o /proc/nowhere/n", "/proc/nowhere"),

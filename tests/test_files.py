@@ -126,3 +126,11 @@ def test_paths_that_differ_in_delay_are_refused() -> None:
     synapses[3] = type(skip)(**fields)
     with pytest.raises(GraphError, match="'outer'.*differ in delay"):
         FixedGraph(graph.input, graph.nodes, tuple(synapses))
+
+
+def test_a_kept_current_proves_nothing() -> None:
+    graph = cases.graph("current")
+    node = graph.nodes[0]
+    fields = {k: getattr(node, k) for k in node.__dataclass_fields__} | {"overflow": "proved"}
+    with pytest.raises(GraphError, match="keeps current"):
+        FixedGraph(graph.input, (type(node)(**fields), graph.nodes[1]), graph.synapses)
