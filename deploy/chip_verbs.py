@@ -15,7 +15,7 @@ from spikeship.deploy.compare import compare as compare_stages
 from spikeship.deploy.console import DONE, NO, Voice, check_writable
 from spikeship.deploy.evaluate import evaluate_graph
 from spikeship.deploy.export.lava import export_lava
-from spikeship.deploy.inputs import Images, load_images, messages_of
+from spikeship.deploy.inputs import CALIBRATION, Images, load_images, messages_of
 from spikeship.deploy.own_inputs import read_own
 from spikeship.deploy.quantize import quantize as quantize_network
 from spikeship.deploy.report import table
@@ -31,7 +31,6 @@ from spikeship.hw_models.recording import Recording
 from spikeship.training.from_nir import from_nir, read_nir
 from spikeship.training.observe import observe_ranges
 
-CALIBRATION = 128
 RECORD_BYTES = 4 * 2**30
 
 

@@ -11,7 +11,7 @@ from spikeship.deploy import files
 from spikeship.deploy.ann import load
 from spikeship.deploy.compare import Stages, compare
 from spikeship.deploy.export.lava import export_lava
-from spikeship.deploy.inputs import of_set
+from spikeship.deploy.inputs import CALIBRATION, of_set
 from spikeship.deploy.quantize import quantize
 from spikeship.hw_models.atomic import replacing
 from spikeship.training import data
@@ -20,15 +20,11 @@ from spikeship.training.convert import convert
 from spikeship.training.loop import ann_config, train_ann
 from spikeship.training.models import build
 from spikeship.training.stdb import finetune, stdb_config
-from spikeship.training.surrogates import SurrogateName
 from spikeship.training.to_nir import to_nir, write_nir
 
 DATA, ARCH, CHIP = "digits", "vgg5", "loihi2"
 NUM_STEPS = 16
-FACTOR = 0.5  # so few steps want lower thresholds than the paper's 0.7
-SURROGATE: SurrogateName = "linear"  # the slope that trains narrow networks well
 LAVA_IMAGES = 20
-CALIBRATION = 128
 Device = Literal["cpu", "cuda", "auto"]
 
 
@@ -81,7 +77,6 @@ def demo(
         ann.network,
         images.values[:CALIBRATION],
         num_steps=NUM_STEPS,
-        factor=FACTOR,
         peak=float(images.values.abs().max()),
         seed=seed,
         data=images.data,
@@ -94,8 +89,7 @@ def demo(
         converted,
         lambda indices: images.values[indices],
         torch.from_numpy(images.labels),
-        stdb_config(dataset.input_shape, SURROGATE, seed=seed, device=device),
-        surrogate_name=SURROGATE,
+        stdb_config(dataset.input_shape, seed=seed, device=device),
         quiet=quiet,
     )
     tuned = to_nir(hybrid)

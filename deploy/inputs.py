@@ -17,6 +17,7 @@ from spikeship.training.data import DataSet, SplitName
 from spikeship.training.encoding import InputCoding, encode
 
 CHUNK = 64
+CALIBRATION = 128  # training images that thresholds and ranges are observed on
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from spikeship.deploy import ann as anns
 from spikeship.deploy.check import DeployError
 from spikeship.deploy.console import DONE, Voice, check_writable
-from spikeship.deploy.inputs import Images, of_set
+from spikeship.deploy.inputs import CALIBRATION, Images, of_set
 from spikeship.training import data as datasets
 from spikeship.training.checkpoint import save_ann
 from spikeship.training.convert import convert as convert_network
@@ -26,7 +26,6 @@ from spikeship.training.stdb import stdb_config
 from spikeship.training.surrogates import SurrogateName
 from spikeship.training.to_nir import to_nir, write_nir
 
-CALIBRATION = 128
 REPORTED = 1000
 Where = Literal["cpu", "cuda", "auto"]
 
