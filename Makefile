@@ -25,6 +25,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PIP) torch==2.13.0
 	$(PIP) --quiet setuptools
 	$(PIP) --quiet --no-build-isolation --editable '.[test]'
+# what benchmarks run beside; two of them ask for torchvision and torchaudio and need neither here
+	$(PIP) --quiet --no-deps spikingjelly neurobench snntorch tqdm loguru
 	$(BIN)/python -m spikeship.deploy.install_lava
 	@touch $@
 

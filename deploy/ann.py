@@ -1,8 +1,6 @@
 """The trained classifier a user brings, whatever it comes in, as one thing that can be run."""
 
-import importlib
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,14 +8,17 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from spikeship.deploy.check import DeployError
+from spikeship.training import own_code
+from spikeship.training.ann import evaluate_ann
 from spikeship.training.checkpoint import load_ann
+from spikeship.training.data import Samples
 from spikeship.training.form import sample_shapes
 from spikeship.training.from_onnx import from_onnx
-from spikeship.training.loop import evaluate_ann
 from spikeship.training.network import Network
+from spikeship.training.pools import MaxPool
 from spikeship.training.trace import trace
 
 
@@ -37,11 +38,11 @@ class Ann:
     provenance: Mapping[str, Any]
     onnx: Path | None = None
 
-    def predict(self, images: Tensor) -> NDArray[np.int64]:
+    def predict(self, images: Samples) -> NDArray[np.int64]:
         """Class of each normalised image (images, *input shape)."""
         return np.asarray(evaluate_ann(self.network, images).numpy(), dtype=np.int64)
 
-    def predict_with_onnxruntime(self, images: Tensor) -> NDArray[np.int64]:
+    def predict_with_onnxruntime(self, images: Samples) -> NDArray[np.int64]:
         """The same, by ONNX Runtime from the file itself.
 
         Raises:
@@ -58,7 +59,7 @@ class Ann:
             entry = session.get_inputs()[0]
             # a file exported with a fixed batch takes only that many at once
             size = entry.shape[0] if isinstance(entry.shape[0], int) else 256
-            values = images.numpy()
+            values = images[:].numpy()
             padded = np.concatenate([values, np.repeat(values[-1:], -len(values) % size, axis=0)])
             scores = [
                 session.run(None, {entry.name: padded[i : i + size]})[0]
@@ -89,6 +90,7 @@ def load(
     arch: str | None = None,
     weights: Path | None = None,
     input_shape: Sequence[int] | None = None,
+    max_pool: MaxPool = "refuse",
 ) -> Ann:
     """Read a classifier.
 
@@ -97,6 +99,7 @@ def load(
         arch: ``package.module:factory`` of a torch module.
         weights: its ``.pth`` state dict, read with ``weights_only``.
         input_shape: shape of one image, needed with ``arch``.
+        max_pool: ``refuse`` max pools, or put an ``average`` pool in the place of each.
 
     Raises:
         ValueError: a file or module that cannot be read or has no such form, in one line.
@@ -107,11 +110,11 @@ def load(
         module = _with_weights(_made(arch), weights)
         if input_shape is None:
             raise DeployError(f"{arch}: give --data, whose images say the input's shape")
-        network = trace(module, input_shape)
+        network = trace(module, input_shape, max_pool=max_pool)
         return Ann(network, {}, {"arch": arch, "weights": str(weights) if weights else None})
     assert path is not None
     if path.suffix == ".onnx":
-        return Ann(from_onnx(path), {}, {"onnx": path.name}, onnx=path)
+        return Ann(from_onnx(path, max_pool=max_pool), {}, {"onnx": path.name}, onnx=path)
     if path.suffix != ".safetensors":
         raise DeployError(
             f"{path}: give a .safetensors file that 'spikeship train' wrote, or an .onnx file"
@@ -122,17 +125,7 @@ def load(
 
 
 def _made(arch: str) -> nn.Module:
-    name, _, attribute = arch.partition(":")
-    if not attribute:
-        raise DeployError(f"{arch}: write it as package.module:factory")
-    here = str(Path.cwd())
-    if here not in sys.path:  # a user's own module lies where they stand
-        sys.path.insert(0, here)
-    try:
-        factory: Callable[[], Any] = getattr(importlib.import_module(name), attribute)
-        module = factory()
-    except Exception as error:  # whatever a user's own code raises
-        raise DeployError(f"{arch}: {type(error).__name__}: {error}") from error
+    module = own_code.call(arch, DeployError)
     if not isinstance(module, nn.Module):
         raise DeployError(f"{arch}: returned {type(module).__name__}, expected a torch.nn.Module")
     return module.eval()

@@ -36,14 +36,21 @@ RECORD_BYTES = 4 * 2**30
 
 def _images(graph: FixedGraph, data: str, data_dir: Path | None, limit: int | None) -> Images:
     like = dict(graph.metadata.get("data") or {})
-    return load_images(data, data_dir, limit=limit, like=like, input_shape=graph.input.shape)
+    return load_images(
+        data,
+        data_dir,
+        limit=limit,
+        like=like,
+        input_shape=graph.input.shape,
+        encoding=graph.input.encoding,
+    )
 
 
 def quantize(
     voice: Voice,
     snn: Path,
     chip: str,
-    weight_bits: int,
+    weight_bits: int | None,
     data: str | None,
     data_dir: Path | None,
     output: Path,
@@ -63,8 +70,9 @@ def quantize(
             limit=limit or CALIBRATION,
             like=network.data,
             input_shape=network.network.input_shape,
+            encoding=network.coding.encoding,
         )
-        ranges = observe_ranges(network, images.values, seed=seed)
+        ranges = observe_ranges(network, images.source(network.coding.encoding)[:], seed=seed)
     fixed = quantize_network(graph, chip=chip, weight_bits=weight_bits, ranges=ranges)
     files.save(fixed, output)
     for note in fixed.metadata["notes"]:
@@ -86,7 +94,7 @@ def quantize(
         {
             "output": str(output),
             "chip": chip,
-            "weight_bits": weight_bits,
+            "weight_bits": fixed.metadata["weight_bits"],
             "num_steps": fixed.num_steps,
             "layers": layers,
             "notes": fixed.metadata["notes"],

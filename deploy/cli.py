@@ -1,78 +1,36 @@
 """The command line. Every verb reads its arguments, calls one public function and reports."""
 
-from enum import StrEnum
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from spikeship.deploy.cli_training import convert, finetune, train
 from spikeship.deploy.console import DONE, NO, Voice, guarded
+from spikeship.deploy.options import (
+    Authority,
+    Chip,
+    Data,
+    DataDir,
+    Device,
+    Engine,
+    Json,
+    Limit,
+    MaybeData,
+    Net,
+    Output,
+    Quiet,
+    Seed,
+    Steps,
+    Where,
+)
 
 app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     help="From a trained image classifier to a verified spiking network on Lava and Loihi.",
 )
-
-
-class Chip(StrEnum):
-    """Chips that can be named."""
-
-    loihi1 = "loihi1"
-    loihi2 = "loihi2"
-
-
-class Authority(StrEnum):
-    """Who a network is verified against."""
-
-    lava = "lava"
-    reference = "reference"
-
-
-class Engine(StrEnum):
-    """What runs a simulation."""
-
-    cpu = "cpu"
-    lava = "lava"
-
-
-class Coding(StrEnum):
-    """How images become messages."""
-
-    poisson = "poisson"
-    direct = "direct"
-
-
-class Slope(StrEnum):
-    """Surrogate of the backward pass."""
-
-    stdb = "stdb"
-    linear = "linear"
-
-
-class Where(StrEnum):
-    """Where torch works."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-
-
-Json = Annotated[
-    str | None, typer.Option("--json", metavar="PATH|-", help="Write one JSON object there.")
-]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Of everything random.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no words.")]
-Device = Annotated[Where, typer.Option("--device", help="Where torch trains.")]
-Data = Annotated[
-    str, typer.Option("--data", help="digits, mnist, fashion-mnist, cifar10, npz:FILE")
-]
-MaybeData = Annotated[str | None, typer.Option("--data", help="A data set; see train.")]
-DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Or $SPIKESHIP_DATA.")]
-Limit = Annotated[int | None, typer.Option("-n", min=1, help="Only the first so many images.")]
-Steps = Annotated[int | None, typer.Option("-T", min=1, help="Time steps.")]
-Output = Annotated[Path, typer.Option("-o", "--output", help="Where to write.")]
-Net = Annotated[Path, typer.Argument(help="A quantized network (.safetensors).")]
 
 
 @app.command()
@@ -133,84 +91,9 @@ def install_lava(
     return DONE
 
 
-@app.command()
-def train(
-    arch: Annotated[str, typer.Argument(help="vgg5")],
-    data: Data,
-    output: Output,
-    data_dir: DataDir = None,
-    epochs: Annotated[int | None, typer.Option("--epochs", min=1)] = None,
-    limit: Limit = None,
-    json: Json = None,
-    seed: Seed = 0,
-    quiet: Quiet = False,
-    device: Device = Where.auto,
-) -> int:
-    """Train a classifier; started again after an interruption, it goes on where it was."""
-    from spikeship.deploy import training_verbs
-
-    return training_verbs.train(
-        Voice(json, quiet), arch, data, data_dir, epochs, output, limit, seed, device.value
-    )
-
-
-@app.command()
-def convert(
-    data: Data,
-    output: Output,
-    ann: Annotated[Path | None, typer.Argument(help=".safetensors or .onnx")] = None,
-    num_steps: Annotated[int, typer.Option("-T", min=1, help="Time steps.")] = 20,
-    balance: Annotated[str, typer.Option("--balance", help="max or percentile:P")] = "max",
-    factor: Annotated[
-        float | None, typer.Option("--factor", help="Balanced thresholds times this.")
-    ] = None,
-    encoding: Annotated[Coding, typer.Option("--encoding")] = Coding.poisson,
-    arch: Annotated[str | None, typer.Option("--arch", help="package.module:factory")] = None,
-    weights: Annotated[Path | None, typer.Option("--weights", help="Its .pth state dict.")] = None,
-    mean: Annotated[str | None, typer.Option("--mean", help="Per channel: 0.5,0.4,0.4")] = None,
-    std: Annotated[str | None, typer.Option("--std", help="Per channel, as --mean.")] = None,
-    data_dir: DataDir = None,
-    limit: Limit = None,
-    json: Json = None,
-    seed: Seed = 0,
-    quiet: Quiet = False,
-    device: Device = Where.auto,
-) -> int:
-    """Turn a classifier into a spiking network by threshold balancing."""
-    from spikeship.deploy import training_verbs
-
-    request = training_verbs.Conversion(
-        ann, arch, weights, num_steps, balance, factor, encoding.value, mean, std
-    )
-    return training_verbs.convert(
-        Voice(json, quiet), request, data, data_dir, output, limit, seed, device.value
-    )
-
-
-@app.command()
-def finetune(
-    snn: Annotated[Path, typer.Argument(help="A spiking network (.nir).")],
-    data: Data,
-    output: Output,
-    method: Annotated[str, typer.Option("--method", help="stdb")] = "stdb",
-    surrogate: Annotated[Slope, typer.Option("--surrogate")] = Slope.linear,
-    num_steps: Steps = None,
-    epochs: Annotated[int | None, typer.Option("--epochs", min=1)] = None,
-    learning_rate: Annotated[float | None, typer.Option("--lr")] = None,
-    data_dir: DataDir = None,
-    limit: Limit = None,
-    json: Json = None,
-    seed: Seed = 0,
-    quiet: Quiet = False,
-    device: Device = Where.auto,
-) -> int:
-    """Fine-tune a spiking network with spike-timing dependent backpropagation."""
-    from spikeship.deploy import training_verbs
-
-    request = training_verbs.Tuning(snn, method, surrogate.value, num_steps, epochs, learning_rate)
-    return training_verbs.finetune(
-        Voice(json, quiet), request, data, data_dir, output, limit, seed, device.value
-    )
+app.command()(train)
+app.command()(convert)
+app.command()(finetune)
 
 
 @app.command()
@@ -218,7 +101,10 @@ def quantize(
     snn: Annotated[Path, typer.Argument(help="A spiking network (.nir).")],
     output: Output,
     chip: Annotated[Chip, typer.Option("--chip")] = Chip.loihi2,
-    weight_bits: Annotated[int, typer.Option("--weight-bits")] = 8,
+    weight_bits: Annotated[
+        int | None,
+        typer.Option("--weight-bits", help="1..8; by default what it was trained for, else 8."),
+    ] = None,
     data: MaybeData = None,
     data_dir: DataDir = None,
     limit: Limit = None,
@@ -358,6 +244,8 @@ def compare(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
+    # before torch is loaded: large tensors in huge pages, which the kernel hands out faster
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     command: Any = typer.main.get_command(app)
 
     def run() -> int | None:

@@ -66,7 +66,7 @@ class _Rows:
 
     def add(self, stage: str, predictions: NDArray[np.int64], **figures: Any) -> None:
         count = len(predictions)
-        correct = self.images.first(count).correct(predictions)
+        correct = self.images.correct(predictions)
         agreement = None
         if self.before is not None:
             agreement = float(np.mean(predictions == self.before[:count]))

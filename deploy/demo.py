@@ -15,9 +15,9 @@ from spikeship.deploy.inputs import CALIBRATION, of_set
 from spikeship.deploy.quantize import quantize
 from spikeship.hw_models.atomic import replacing
 from spikeship.training import data
+from spikeship.training.ann import ann_config, train_ann
 from spikeship.training.checkpoint import save_ann
 from spikeship.training.convert import convert
-from spikeship.training.loop import ann_config, train_ann
 from spikeship.training.models import build
 from spikeship.training.stdb import finetune, stdb_config
 from spikeship.training.to_nir import to_nir, write_nir
@@ -77,7 +77,7 @@ def demo(
         ann.network,
         images.values[:CALIBRATION],
         num_steps=NUM_STEPS,
-        peak=float(images.values.abs().max()),
+        peak=images.peak(),
         seed=seed,
         data=images.data,
         provenance=ann.provenance,

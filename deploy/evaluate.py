@@ -95,7 +95,8 @@ def evaluate_network(
     snn.eval()
     predictions, every, by_step = [], [], []
     for chunk in in_chunks(images, fitting_batch(snn.network, steps)):
-        messages = encode(chunk.values, snn.coding, steps, seed=seed, indices=chunk.indices)
+        source = chunk.source(snn.coding.encoding)[:]
+        messages = encode(source, snn.coding, steps, seed=seed, indices=chunk.indices)
         *_, readout = snn.walk(messages.to(device))
         scores = readout.weighted.cumsum(0).transpose(0, 1).cpu().numpy()
         predictions.append(scores[:, -1].argmax(axis=1).astype(np.int64))

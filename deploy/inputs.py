@@ -1,7 +1,7 @@
 """A data set as the messages a network takes: normalised and encoded as the network says."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,12 @@ from torch import Tensor
 from spikeship.deploy.check import DeployError
 from spikeship.hw_models.graph import FixedGraph
 from spikeship.training import data as datasets
-from spikeship.training.data import DataSet, SplitName
-from spikeship.training.encoding import InputCoding, encode
+from spikeship.training.data import DataSet, Samples, SplitName
+from spikeship.training.encoding import Encoding, InputCoding, encode
 
 CHUNK = 64
 CALIBRATION = 128  # training images that thresholds and ranges are observed on
+PEAK_IMAGES = 1024  # of those that are read one by one, looked at for the largest value
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,24 +26,60 @@ class Images:
     """Normalised images of one split, each with its index in it.
 
     Attributes:
-        values: float32 (images, *input shape). labels: int64 (images,), or None.
+        values: float32 (images, *input shape), in memory or read when asked for; of messages,
+            their mean over time. labels: int64 (images,), or None.
         indices: place of each image in its split; the encoding depends on it.
         data: JSON object: name, mean and std, as networks keep it.
+        messages: int8 (images, T, *input shape) where the set consists of messages, else None.
     """
 
-    values: Tensor
+    values: Samples
     labels: NDArray[np.int64] | None
     indices: Tensor
     data: Mapping[str, Any]
+    messages: Samples | None = None
 
     def correct(self, predictions: NDArray[np.int64]) -> int | None:
-        """How many predictions are right; None without labels."""
-        return None if self.labels is None else int((predictions == self.labels).sum())
+        """How many predictions, of the first images, are right; None without labels."""
+        if self.labels is None:
+            return None
+        return int((predictions == self.labels[: len(predictions)]).sum())
 
     def first(self, count: int) -> "Images":
-        """The first ``count`` of them."""
-        labels = None if self.labels is None else self.labels[:count]
-        return Images(self.values[:count], labels, self.indices[:count], self.data)
+        """The first ``count`` of them, in memory."""
+        return self.part(slice(count))
+
+    def part(self, part: slice) -> "Images":
+        """Some of them, in memory."""
+        return Images(
+            self.values[part],
+            None if self.labels is None else self.labels[part],
+            self.indices[part],
+            self.data,
+            None if self.messages is None else self.messages[part],
+        )
+
+    def source(self, encoding: Encoding) -> Samples:
+        """What a spiking network's encoding starts from: images, or messages for ``spikes``.
+
+        Raises:
+            DataError: no messages, for ``spikes``.
+        """
+        if encoding != "spikes":
+            return self.values
+        if self.messages is None:
+            raise datasets.DataError(
+                f"{self.data.get('name')}: holds images, the network takes spikes over time; use "
+                "n-mnist, or npz:FILE with messages (images, T, …)"
+            )
+        return self.messages
+
+    def peak(self) -> float:
+        """Largest |x| of the images; where they are read one by one, of about the first 1,000."""
+        if isinstance(self.values, Tensor):
+            return float(self.values.abs().max())
+        starts = range(0, min(PEAK_IMAGES, len(self.values)), CHUNK)
+        return max(float(self.values[begin : begin + CHUNK].abs().max()) for begin in starts)
 
 
 def load_images(
@@ -53,6 +90,7 @@ def load_images(
     limit: int | None = None,
     like: Mapping[str, Any] | None = None,
     input_shape: Sequence[int] | None = None,
+    encoding: Encoding | None = None,
 ) -> Images:
     """Read a set and normalise one split of it.
 
@@ -63,13 +101,13 @@ def load_images(
         limit: take only the first so many images.
         like: a network's data object, whose mean and std win over the set's own.
         input_shape: what the network takes.
+        encoding: the network's; for ``spikes`` arrays are taken for messages.
 
     Raises:
         DataError: the set cannot be read, or its images are not of the network's shape.
     """
-    return of_set(
-        datasets.load(name, data_dir), split=split, limit=limit, like=like, input_shape=input_shape
-    )
+    dataset = datasets.load(name, data_dir, messages=encoding == "spikes")
+    return of_set(dataset, split=split, limit=limit, like=like, input_shape=input_shape)
 
 
 def of_set(
@@ -86,8 +124,8 @@ def of_set(
             f"{dataset.name}: its images have shape {dataset.input_shape}, the network takes "
             f"{tuple(input_shape)}; use the set it was trained for"
         )
-    part = dataset.split(split)
-    count = len(part.images) if limit is None else min(limit, len(part.images))
+    part = dataset.split(split).take(slice(limit))
+    count = len(part.images)
     if count == 0:
         raise datasets.DataError(
             f"{dataset.name}: has no {split} images to run; -n must be above 0"
@@ -95,11 +133,13 @@ def of_set(
     stored = like or {}
     mean = tuple(stored.get("mean") or dataset.mean)
     std = tuple(stored.get("std") or dataset.std)
+    values = replace(dataset.as_images(split, mean, std), samples=part.images)
     return Images(
-        values=dataset.normalised(split, slice(0, count), mean, std),
-        labels=None if part.labels is None else part.labels[:count].numpy(),
+        values=values[:] if isinstance(part.images, Tensor) else values,
+        labels=None if part.labels is None else part.labels.numpy(),
         indices=torch.arange(count),
         data={"name": dataset.name, "mean": list(mean), "std": list(std)},
+        messages=None if dataset.num_steps is None else part.images,
     )
 
 
@@ -120,13 +160,13 @@ def messages_of(
     steps = num_steps or graph.num_steps
     if steps is None:
         raise DeployError("the network says no number of steps; give -T")
-    encoded = encode(images.values, coding_of(graph), steps, seed=seed, indices=images.indices)
+    coding = coding_of(graph)
+    source = images.source(coding.encoding)[:]
+    encoded = encode(source, coding, steps, seed=seed, indices=images.indices)
     return np.ascontiguousarray(encoded.numpy())
 
 
 def in_chunks(images: Images, size: int = CHUNK) -> Iterator[Images]:
     """Cut images into runs of ``size`` that keep their indices."""
     for begin in range(0, len(images.values), size):
-        part = slice(begin, begin + size)
-        labels = None if images.labels is None else images.labels[part]
-        yield Images(images.values[part], labels, images.indices[part], images.data)
+        yield images.part(slice(begin, begin + size))

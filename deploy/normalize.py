@@ -55,7 +55,7 @@ class Branch:
 class Population:
     """Neurons, or the readout (``v_threshold`` None), with everything that feeds them.
 
-    ``bias``, ``v_threshold`` and ``v0`` broadcast to ``shape``; ``leak`` is the share of V kept.
+    ``bias``, ``v_threshold``, ``leak`` (the share of V kept) and ``v0`` broadcast to ``shape``.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Population:
     branches: tuple[Branch, ...]
     bias: Floats
     v_threshold: Floats | None
-    leak: float
+    leak: Floats
     v0: Floats
 
 
@@ -163,31 +163,29 @@ class _Walker:
         if type(node) is nir.Output:
             label = branches[0].name
             self.shapes[label] = shape
-            return Population(label, shape, branches, bias, None, 1.0, np.zeros(()))
+            return Population(label, shape, branches, bias, None, np.ones(()), np.zeros(()))
         self.shapes[name] = shape
-        gain = 1.0 / self.metadata.dt
+        gain = np.ones(()) / self.metadata.dt
         if type(node) is nir.LIF:
-            gain = float(np.asarray(node.tau, dtype=np.float64).reshape(-1)[0]) * gain
+            gain = np.asarray(node.tau, dtype=np.float64) * gain
         if self.metadata.decay == "euler" and not np.allclose(node.r, gain, rtol=1e-5, atol=0.0):
             raise DeployError(
-                f"node {name!r}: r must be {gain:g} (a weighted input of 1 raises V by 1), got "
-                f"{np.min(node.r):g}..{np.max(node.r):g}; fold it into the weights"
+                f"node {name!r}: r must be {np.min(gain):g} (a weighted input of 1 raises V by 1), "
+                f"got {np.min(node.r):g}..{np.max(node.r):g}; fold it into the weights"
             )
         if np.any(np.asarray(node.v_reset)) or np.any(np.asarray(getattr(node, "v_leak", 0.0))):
             raise DeployError(f"node {name!r}: v_reset and v_leak must be 0 for the chip")
         threshold = _fitted(node.v_threshold, shape, f"node {name!r}: v_threshold")
         v0 = _fitted(self.metadata.v0.get(name, 0.0), shape, f"node {name!r}: v0")
-        return Population(name, shape, branches, bias, threshold, self._leak(name), v0)
+        leak = _fitted(self._leak(name), shape, f"node {name!r}: tau")
+        return Population(name, shape, branches, bias, threshold, leak, v0)
 
-    def _leak(self, name: str) -> float:
+    def _leak(self, name: str) -> Floats:
         node = self.nodes[name]
         if type(node) is nir.IF:
-            return 1.0
-        part = self.metadata.dt / np.asarray(node.tau, dtype=np.float64).reshape(-1)
-        kept = np.exp(-part) if self.metadata.decay == "exact" else 1.0 - part
-        if np.any(kept != kept[0]):
-            raise DeployError(f"node {name!r}: tau must be one value a layer for the chip")
-        return float(kept[0])
+            return np.ones(())
+        part = self.metadata.dt / np.asarray(node.tau, dtype=np.float64)
+        return np.exp(-part) if self.metadata.decay == "exact" else 1.0 - part
 
     def _fold(self, begin: str, end: str) -> "_Fold":
         """Walk back from ``end`` to the population the path starts from, and fold it."""

@@ -34,7 +34,8 @@ def read_own(path: Path, graph: FixedGraph, limit: int | None = None) -> Images:
                 f"{path}: messages have shape {tuple(values.shape)}, the network takes (images, "
                 f"T, {', '.join(map(str, graph.input.shape))})"
             )
-        return Images(values, None, torch.arange(len(values)), {})
+        rates = values.float().mean(1)
+        return Images(rates, None, torch.arange(len(values)), {}, messages=values)
     if values.ndim == len(graph.input.shape) and graph.input.shape[0] == 1:
         values = values.unsqueeze(1)
     if tuple(values.shape[1:]) != graph.input.shape:

@@ -5,10 +5,12 @@ hold, ``vth = floor(theta / s)``, ``bias = round(64 b / s)`` and ``v0`` likewise
 smallest that its weights allow (finest rounding), raised where threshold, bias or input would
 leave their widths. Scales are per output channel by default: neurons do not notice, since weights,
 threshold, bias and potential times any constant give the same spikes.
+
+A network fine-tuned for its integers brings its scales and exponents, and gets those integers.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import nir
@@ -30,20 +32,21 @@ from spikeship.hw_models.graph import (
     Readout,
     Sparse,
 )
+from spikeship.hw_models.weight_grid import BIAS_LIMIT, SNAP, UNITS, WeightGrid
+from spikeship.training.integer_grid import GridError, IntegerGrid
 
 Floats = NDArray[np.float64]
 Granularity = Literal["channel", "layer"]
-BIAS_LIMIT = fixed.BIAS_MANT_MAX << fixed.BIAS_EXP_MAX
-UNITS = 2**fixed.STATE_SHIFT
 EXP_MAX = 7
-SNAP = 1e-12
+# how far, in weight units, weights fine-tuned for a grid may lie from it
+OFF_GRID = 0.01
 
 
 def quantize(
     graph: nir.NIRGraph,
     *,
     chip: str = "loihi2",
-    weight_bits: int = 8,
+    weight_bits: int | None = None,
     granularity: Granularity = "channel",
     ranges: Mapping[str, tuple[float, float]] | None = None,
 ) -> FixedGraph:
@@ -52,27 +55,44 @@ def quantize(
     Args:
         graph: a NIR graph with our metadata.
         chip: name of a ChipSpec, for its weight width.
-        weight_bits: 1..8; mixed signs cost one of them.
-        granularity: one scale per output ``channel`` or per ``layer``.
-        ranges: observed (low, high) of each population's weighted input, real units, bias left
+        weight_bits: 1..8, mixed signs cost one of them; by default 8, or what the network was
+            fine-tuned for.
+        granularity: one scale per output ``channel`` or per ``layer``; a network fine-tuned for
+            its integers keeps its own.
+        ranges: observed (low, high) of each population's weighted input, in its unit, bias left
             out; the metadata's own where None.
 
     Returns:
-        The graph; ``metadata["notes"]`` holds a line for every layer whose sums are not proved.
+        The graph; ``metadata["notes"]`` holds a line for every layer whose sums are not proved or
+        whose leak is lost, and for a network fine-tuned for another chip.
 
     Raises:
         DeployError: a layer that does not fit, by name, with the reason and the fix.
     """
-    limit = chips.get(chip).weight_bits.value
-    if not 1 <= weight_bits <= min(limit, 8):
-        raise DeployError(f"weight_bits: {weight_bits} is not what {chip} holds; give 1..8")
     network = normalize(graph)
     metadata = network.metadata
+    grid = metadata.grid
+    if weight_bits is None:
+        weight_bits = fixed.WEIGHT_BITS if grid is None else grid.weight_bits
+    limit = chips.get(chip).weight_bits.value
+    if not 1 <= weight_bits <= min(limit, fixed.WEIGHT_BITS):
+        raise DeployError(f"weight_bits: {weight_bits} is not what {chip} holds; give 1..8")
+    if grid is not None and grid.weight_bits != weight_bits:
+        raise DeployError(
+            f"weight_bits: the network was fine-tuned for {grid.weight_bits}-bit weights, not "
+            f"{weight_bits}; quantize with {grid.weight_bits}, or fine-tune it for {weight_bits}"
+        )
     observed = dict(metadata.ranges if ranges is None else ranges)
-    layers = [
-        _Layer(population, network, weight_bits, granularity, observed.get(population.name))
-        for population in network.populations
-    ]
+    try:
+        layers = [
+            _Layer(population, network, weight_bits, granularity, observed.get(population.name))
+            for population in network.populations
+        ]
+    except GridError as error:
+        raise DeployError(str(error)) from error
+    notes = [note for layer in layers for note in layer.notes()]
+    if grid is not None and grid.chip != chip:
+        notes.append(f"fine-tuned for the integers of {grid.chip}; {chip} is given the same")
     source = Input(
         name="input",
         shape=network.input_shape,
@@ -92,17 +112,22 @@ def quantize(
                 "weight_bits": weight_bits,
                 "data": dict(metadata.data),
                 "provenance": dict(metadata.provenance),
+                "notes": notes,
             },
         )
-        return _with_overflow(made, observed)
+        return _with_overflow(made, observed, grid)
+    except GridError as error:
+        raise DeployError(str(error)) from error
     except GraphError as error:
         raise DeployError(str(error)) from error
 
 
-def _with_overflow(graph: FixedGraph, observed: Mapping[str, tuple[float, float]]) -> FixedGraph:
+def _with_overflow(
+    graph: FixedGraph, observed: Mapping[str, tuple[float, float]], grid: IntegerGrid | None
+) -> FixedGraph:
     """Say of every neuron layer how sure it is that its input stays within 24 bits."""
     nodes: list[Node] = []
-    notes = []
+    notes = list(graph.metadata["notes"])
     for node in graph.nodes:
         if isinstance(node, Readout):
             nodes.append(node)
@@ -112,7 +137,13 @@ def _with_overflow(graph: FixedGraph, observed: Mapping[str, tuple[float, float]
             nodes.append(replace(node, overflow="proved"))
         elif node.name in observed:
             largest = max(map(abs, observed[node.name]))
-            units = int(np.ceil(largest / node.scale.min()))
+            units = int(np.ceil(largest / (node.scale.min() if grid is None else 1.0)))
+            if units > fixed.INPUT_LIMIT:  # only where fine-tuning has kept its scales
+                raise DeployError(
+                    f"layer {node.name!r}: its input reaches {units} weight units on the data, "
+                    f"beyond the {fixed.INPUT_LIMIT} that 24 bits hold; fine-tune again from the "
+                    "network before, at a lower learning rate"
+                )
             nodes.append(replace(node, overflow="observed"))
             notes.append(
                 f"layer {node.name!r}: weights could add up to {bound} weight units (limit "
@@ -126,44 +157,6 @@ def _with_overflow(graph: FixedGraph, observed: Mapping[str, tuple[float, float]
             )
     metadata = {**graph.metadata, "notes": notes}
     return replace(graph, nodes=tuple(nodes), metadata=metadata)
-
-
-@dataclass(frozen=True)
-class _Grid:
-    """The weights a synapse may hold: multiples of ``step`` from ``low`` to ``high``."""
-
-    step: int
-    low: int
-    high: int
-
-    @staticmethod
-    def of(weight: Floats, bits: int) -> "_Grid":
-        mixed = bool(np.any(weight > 0) and np.any(weight < 0))
-        step = 1 << (fixed.WEIGHT_BITS - bits + mixed)
-        low, high = fixed.weight_range(mixed)
-        top = high // step * step
-        return _Grid(step, low if mixed else -top, top)
-
-    def least_scale(self, weight: Floats) -> Floats:
-        """Smallest scale per row that keeps the weights on the grid."""
-        rows = weight.reshape(len(weight), -1)
-        zero = np.zeros(len(rows))
-        if self.high == 0:  # one bit with a sign leaves nothing for positive weights
-            return np.full(len(rows), np.inf)
-        positive = rows.max(axis=1, initial=0.0) / self.high
-        negative = -rows.min(axis=1, initial=0.0) / -self.low if self.low else zero
-        least: Floats = np.maximum(positive, negative)
-        return least
-
-    def round(self, weight: Floats) -> NDArray[np.int16]:
-        """Nearest grid points (ties to even)."""
-        held = np.clip(
-            np.rint(weight / self.step).astype(np.int64) * self.step, self.low, self.high
-        )
-        if not np.any(held > 0):
-            # no positive weight is left: one sign then, which reaches only to -255
-            held = np.maximum(held, -(255 // self.step) * self.step)
-        return held.astype(np.int16)
 
 
 class _Layer:
@@ -181,9 +174,14 @@ class _Layer:
         self.network = network
         self.bits = bits
         self.is_readout = population.v_threshold is None
-        self.grids = {b.name: _Grid.of(b.weight, bits) for b in population.branches}
+        self.grids = {b.name: WeightGrid.of(b.weight, bits) for b in population.branches}
         self.per_channel = granularity == "channel" and not self.is_readout
-        self.scale = self._scale(observed)
+        given = network.metadata.grid
+        self.scale = (
+            self._scale(observed)
+            if given is None
+            else given.scale(population.name, population.shape[0])
+        )
 
     def _carries_exponent(self, branch: Branch) -> bool:
         return branch.kind != "conv" or branch.delay > 1
@@ -244,8 +242,7 @@ class _Layer:
                 bias=bias,
                 scale=float(self.scale[0]),
             )
-        # a threshold that is a whole number of weight units must not lose one to the division
-        vth = np.floor(population.v_threshold / scale * (1 + SNAP)).astype(np.int64)
+        vth = np.floor(population.v_threshold / scale * SNAP).astype(np.int64)
         if vth.min() < 1:
             raise DeployError(
                 f"layer {population.name!r}: its threshold is below one weight unit; its weights "
@@ -259,13 +256,36 @@ class _Layer:
             shape=population.shape,
             vth=vth,
             du=fixed.DECAY_UNITY - 1,
-            dv=int(np.rint((1.0 - population.leak) * fixed.DECAY_UNITY)),
+            dv=self._decay(),
             bias_mant=mant,
             bias_exp=exp,
             v0=v0,
             reset=self.network.metadata.reset,
             scale=scale,
         )
+
+    def _decay(self) -> NDArray[np.int64]:
+        population = self.population
+        dv: NDArray[np.int64] = np.rint((1.0 - population.leak) * fixed.DECAY_UNITY).astype(
+            np.int64
+        )
+        if dv.max() >= fixed.DECAY_UNITY:
+            raise DeployError(
+                f"layer {population.name!r}: a leak of {population.leak.min():g} keeps nothing, "
+                f"and the chip at least 1/{fixed.DECAY_UNITY} a step; use a larger leak"
+            )
+        return dv
+
+    def notes(self) -> list[str]:
+        """Say where a leak is too weak to be one in integers."""
+        population = self.population
+        lost = (population.leak != 1.0) & (self._decay() == 0)
+        if not np.any(lost):
+            return []
+        return [
+            f"layer {population.name!r}: a leak of {population.leak[lost].min():.6g} is none in "
+            f"steps of 1/{fixed.DECAY_UNITY}"
+        ]
 
     def synapses(self) -> list[AnySynapse]:
         """Return the population's branches in integers."""
@@ -275,11 +295,23 @@ class _Layer:
         grid = self.grids[branch.name]
         column = self.scale.reshape(-1, *[1] * (branch.weight.ndim - 1))
         in_units = branch.weight / column
+        given = self.network.metadata.grid
         exponent = 0
-        if self._carries_exponent(branch):
+        if given is not None:
+            exponent = given.exponent(branch.name)
+        elif self._carries_exponent(branch):
             needed = max(in_units.max() / grid.high, -in_units.min() / max(-grid.low, 1))
             exponent = max(0, int(np.ceil(np.log2(max(needed, 1.0)) - 1e-12)))
-        weight = grid.round(in_units / 2.0**exponent)
+        in_units = in_units / 2.0**exponent
+        held = grid.round(in_units)
+        if not np.any(held > 0):
+            held = np.maximum(held, grid.one_sign_low)
+        if given is not None and np.abs(held - in_units).max(initial=0.0) > OFF_GRID:
+            raise DeployError(
+                f"layer {branch.name!r}: its weights are not those it was fine-tuned for; write "
+                "the network again with to_nir"
+            )
+        weight = held.astype(np.int16)
         if np.any(branch.weight) and not np.any(weight):
             raise DeployError(
                 f"layer {branch.name!r}: all its weights round to zero at {self.bits} bits beside "

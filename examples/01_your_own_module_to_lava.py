@@ -14,8 +14,9 @@ from spikeship.deploy.inputs import messages_of, of_set
 from spikeship.deploy.quantize import quantize
 from spikeship.deploy.verify import verify
 from spikeship.training import data
+from spikeship.training.ann import train_ann
 from spikeship.training.convert import convert
-from spikeship.training.loop import FitConfig, train_ann
+from spikeship.training.fit_config import FitConfig
 from spikeship.training.stdb import finetune, stdb_config
 from spikeship.training.to_nir import to_nir
 from spikeship.training.trace import trace

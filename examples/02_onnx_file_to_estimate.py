@@ -18,9 +18,10 @@ from spikeship.deploy.quantize import quantize
 from spikeship.hw_models import chips
 from spikeship.hw_models.energy import estimate
 from spikeship.training import data
+from spikeship.training.ann import train_ann
 from spikeship.training.convert import convert
+from spikeship.training.fit_config import FitConfig
 from spikeship.training.from_onnx import from_onnx
-from spikeship.training.loop import FitConfig, train_ann
 from spikeship.training.to_nir import to_nir
 
 

@@ -1,5 +1,6 @@
 """Writing files so that nobody ever reads half of one, and nothing is lost on the way."""
 
+import glob
 import os
 import tempfile
 from collections.abc import Iterator
@@ -24,4 +25,13 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~umask)
         os.replace(temporary, path)
     finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sweep(path: Path) -> None:
+    """Remove what a process killed within :func:`replacing` left beside ``path``.
+
+    Only where nobody else may be writing ``path``.
+    """
+    for temporary in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         temporary.unlink(missing_ok=True)

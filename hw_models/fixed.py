@@ -25,9 +25,9 @@ READOUT_RAIL = 2**31 - 1
 WEIGHT_BITS = 8
 
 
-def decay(state: Ints, constant: int) -> Ints:
+def decay(state: Ints, constant: Ints | int) -> Ints:
     """Multiply ``state`` by ``(4096 - constant) / 4096``, rounded toward zero."""
-    product = np.asarray(state, dtype=np.int64) * (DECAY_UNITY - int(constant))
+    product = np.asarray(state, dtype=np.int64) * (DECAY_UNITY - np.asarray(constant, np.int64))
     kept: Ints = np.sign(product) * (np.abs(product) >> DECAY_SHIFT)
     return kept
 

@@ -96,7 +96,7 @@ class Neuron:
         shape: shape of the population.
         vth: threshold, weight units, per neuron or broadcast (17 bits).
         du: decay of the current (4095: none kept, pure integration).
-        dv: decay of the potential (0: no leak).
+        dv: decay of the potential (0: no leak), per neuron or broadcast.
         bias_mant: bias mantissa, signed 13 bits. bias_exp: its exponent, 0..7.
         v0: potential at the start of a sample, in units of v (64 to a weight unit).
         reset: ``subtract`` (soft) or ``zero`` (hard).
@@ -108,7 +108,7 @@ class Neuron:
     shape: Shape
     vth: Array
     du: int = 4095
-    dv: int = 0
+    dv: Array = field(default_factory=lambda: np.zeros((), np.int64))
     bias_mant: Array = field(default_factory=lambda: np.zeros((), np.int64))
     bias_exp: Array = field(default_factory=lambda: np.zeros((), np.int64))
     v0: Array = field(default_factory=lambda: np.zeros((), np.int64))
@@ -118,7 +118,7 @@ class Neuron:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
-        for key in ("vth", "bias_mant", "bias_exp", "v0", "scale"):
+        for key in ("vth", "dv", "bias_mant", "bias_exp", "v0", "scale"):
             _per_neuron(self, self.name, key, self.shape)
         limits = {
             "vth": (0, fixed.VTH_MAX),

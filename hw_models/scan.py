@@ -54,7 +54,7 @@ def _scan(
                 if abs(current) > worst:
                     worst = abs(current)
                     worst_step = t
-                kept = v[n] if dv == 0 else _decayed(v[n], dv)
+                kept = v[n] if dv[n] == 0 else _decayed(v[n], dv[n])
                 potential = kept + current + bias[n]
                 if potential < -RAIL:
                     potential = -RAIL
@@ -95,7 +95,7 @@ def scan(
         flat(node.bias),
         flat(node.v0),
         node.du,
-        node.dv,
+        flat(node.dv),
         node.reset == "zero",
         spikes,
     )

@@ -248,6 +248,16 @@ def leak(rng: Rng) -> FixedGraph:
     return replace(graph, synapses=(replace(first, weight=weight), graph.synapses[1]))
 
 
+def leak_per_channel(rng: Rng) -> FixedGraph:
+    """A leak and a start for each channel, one of them without leak."""
+    options = {
+        "dv": np.array([0, 300, 1500]).reshape(3, 1, 1),
+        "v0": np.array([-2000, 0, 3900]).reshape(3, 1, 1),
+        "vth": np.array(90),
+    }
+    return _one_conv(rng, neuron=options, source=Input("input", (2, 5, 7)))
+
+
 def current(rng: Rng) -> FixedGraph:
     """A current that decays over several steps (du below 4095)."""
     return _one_conv(rng, neuron={"du": 1200, "dv": 128, "vth": np.array(200)})
@@ -305,6 +315,7 @@ ZOO: dict[str, Callable[[Rng], FixedGraph]] = {
         bias,
         v0,
         leak,
+        leak_per_channel,
         current,
         unsigned,
         direct,

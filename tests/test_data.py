@@ -10,6 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from sklearn.datasets import load_digits
 
 from spikeship.training.data import DataError, DataSet, Split, load
@@ -42,6 +45,15 @@ def _write_cifar10(folder: Path) -> None:
     for place, name in enumerate(names):
         content = b"".join(
             bytes([index % 10]) + COLOUR[index].tobytes() for index in (2 * place, 2 * place + 1)
+        )
+        (folder / f"{name}.bin").write_bytes(content)
+
+
+def _write_cifar100(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, places in (("train", range(10)), ("test", range(10, 12))):
+        content = b"".join(
+            bytes([place % 20, 99 - place]) + COLOUR[place].tobytes() for place in places
         )
         (folder / f"{name}.bin").write_bytes(content)
 
@@ -104,6 +116,87 @@ def test_cifar10_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside
     values = COLOUR[:10] / 255
     assert dataset.mean == pytest.approx(tuple(values.mean((0, 2, 3))), abs=1e-12)
     assert dataset.std == pytest.approx(tuple(values.std((0, 2, 3))), abs=1e-12)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_cifar100_is_read_with_its_fine_labels(tmp_path: Path, inside: bool) -> None:
+    _write_cifar100(tmp_path / "cifar-100-binary" if inside else tmp_path)
+    dataset = load("cifar100", tmp_path)
+    train, test = _splits(dataset)
+    assert dataset.classes == 100
+    assert np.array_equal(train.images.numpy(), COLOUR[:10])
+    assert np.array_equal(test.images.numpy(), COLOUR[10:])
+    assert train.labels is not None and test.labels is not None
+    assert train.labels.tolist() == list(range(99, 89, -1))
+    assert test.labels.tolist() == [89, 88]
+    values = COLOUR[:10] / 255
+    assert dataset.mean == pytest.approx(tuple(values.mean((0, 2, 3))), abs=1e-12)
+
+
+def test_colour_photographs_alone_are_varied_in_training(tmp_path: Path) -> None:
+    _write_cifar10(tmp_path)
+    _write_cifar100(tmp_path)
+    _write_idx(tmp_path)
+    kinds = {
+        name: load(name, tmp_path).augmentation
+        for name in ("cifar10", "cifar100", "digits", "mnist", "fashion-mnist")
+    }
+    assert kinds == {
+        "cifar10": "shift-flip",
+        "cifar100": "shift-flip",
+        "digits": "none",
+        "mnist": "none",
+        "fashion-mnist": "none",
+    }
+
+
+@given(data=st.data(), train=st.integers(1, 4), test=st.integers(1, 4))
+@settings(max_examples=30)
+def test_any_idx_bytes_come_back(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, train: int, test: int
+) -> None:
+    folder = tmp_path_factory.mktemp("idx")
+    written = {}
+    for part, count in (("train", train), ("t10k", test)):
+        images = data.draw(arrays(np.uint8, (count, 28, 28), elements=st.integers(0, 255)))
+        images[0, 0, 0], images[-1, -1, -1] = 1, 2  # no set of one grey
+        labels = data.draw(arrays(np.uint8, count, elements=st.integers(0, 9)))
+        written[part] = images, labels
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(_idx(images))
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(_idx(labels))
+    for split, (images, labels) in zip(
+        _splits(load("mnist", folder)), written.values(), strict=True
+    ):
+        assert split.labels is not None
+        assert np.array_equal(split.images[:, 0, 2:-2, 2:-2].numpy(), images)
+        assert split.labels.tolist() == labels.tolist()
+
+
+@given(
+    name=st.sampled_from(["cifar10", "cifar100"]),
+    labels=st.lists(st.integers(0, 9), min_size=1, max_size=3),
+    seed=st.integers(0, 2**32),
+)
+@settings(max_examples=30)
+def test_any_cifar_records_come_back(
+    tmp_path_factory: pytest.TempPathFactory, name: str, labels: list[int], seed: int
+) -> None:
+    folder = tmp_path_factory.mktemp("cifar")
+    pixels = np.random.default_rng(seed).integers(0, 256, (len(labels), 3072), dtype=np.uint8)
+    coarse = b"\x13" if name == "cifar100" else b""
+    content = b"".join(
+        coarse + bytes([label]) + row.tobytes() for label, row in zip(labels, pixels, strict=True)
+    )
+    batches = [f"data_batch_{number}" for number in range(1, 6)]
+    files = [*batches, "test_batch"] if name == "cifar10" else ["train", "test"]
+    for file in files:
+        (folder / f"{file}.bin").write_bytes(content)
+    train, test = _splits(load(name, folder))
+    copies = 5 if name == "cifar10" else 1
+    assert test.labels is not None and train.labels is not None
+    assert test.labels.tolist() == labels and train.labels.tolist() == labels * copies
+    assert np.array_equal(test.images.reshape(-1, 3072).numpy(), pixels)
+    assert np.array_equal(train.images.reshape(-1, 3072).numpy(), np.tile(pixels, (copies, 1)))
 
 
 def test_normalised_images_have_mean_0_and_deviation_1(tmp_path: Path) -> None:
@@ -230,7 +323,26 @@ def test_damaged_cifar10_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("arrays", "reason"),
+    ("damage", "reason"),
+    [
+        (_cut("train.bin", 5000), "not whole records of 3074"),
+        (_put("test.bin", bytes([0, 100]) + bytes(3072)), "labels 100..100"),
+        (lambda folder: (folder / "test.bin").unlink(), "is missing"),
+        (lambda folder: (folder / "train.bin").unlink(), "neither in"),
+    ],
+)
+def test_damaged_cifar100_is_refused(
+    tmp_path: Path, damage: Callable[[Path], object], reason: str
+) -> None:
+    _write_cifar100(tmp_path)
+    damage(tmp_path)
+    with pytest.raises(DataError, match=reason) as caught:
+        load("cifar100", tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("held", "reason"),
     [
         ({"images": np.zeros((2, 3))}, "neither x_train nor x_test"),
         ({"x_test": np.zeros((2, 3), np.int32)}, "give floats, or uint8"),
@@ -245,10 +357,10 @@ def test_damaged_cifar10_is_refused(
     ],
 )
 def test_unusable_npz_arrays_are_refused(
-    tmp_path: Path, arrays: dict[str, Array], reason: str
+    tmp_path: Path, held: dict[str, Array], reason: str
 ) -> None:
     path = tmp_path / "own.npz"
-    np.savez(path, **arrays)  # type: ignore[arg-type]
+    np.savez(path, **held)  # type: ignore[arg-type]
     with pytest.raises(DataError, match=reason) as caught:
         load(f"npz:{path}")
     assert "\n" not in str(caught.value)
@@ -273,7 +385,7 @@ def test_unknown_names_and_folders_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SPIKESHIP_DATA", raising=False)
-    with pytest.raises(DataError, match="use one of digits, cifar10, fashion-mnist, mnist, npz"):
+    with pytest.raises(DataError, match="use one of digits, cifar10, cifar100, "):
         load("mnits")
     with pytest.raises(DataError, match=r"--data-dir or \$SPIKESHIP_DATA"):
         load("mnist")

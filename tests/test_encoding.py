@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import Tensor
 
-from spikeship.training.encoding import Encoding, EncodingError, InputCoding, encode, encode_train
+from spikeship.training.encoding import (
+    Encoding,
+    EncodingError,
+    InputCoding,
+    encode,
+    encode_train,
+    real_images,
+)
 
 
 def images(count: int = 6) -> Tensor:
@@ -105,6 +112,25 @@ def test_spikes_pass_as_they_are() -> None:
     coding = InputCoding.for_images("spikes", spikes)
     assert coding == InputCoding("spikes", 1.0, 3, True)
     assert torch.equal(encode(spikes.double(), coding, 6, seed=9), spikes.to(torch.int8))
+
+
+def test_messages_of_8_bits_are_taken_whole() -> None:
+    spikes = torch.tensor([[[0], [127], [-127]]], dtype=torch.int8)
+    coding = InputCoding.for_images("spikes", spikes)
+    assert coding.max_message == 127
+    assert torch.equal(encode(spikes, coding, 3), spikes)
+    # -128 has no positive counterpart in int8
+    with pytest.raises(EncodingError, match="max_message must lie in 1..127, got 128"):
+        InputCoding.for_images("spikes", spikes.clamp(max=0) - 1)
+    with pytest.raises(EncodingError, match="whole numbers of magnitude 127"):
+        encode(spikes.clamp(max=0) - 1, coding, 3)
+
+
+def test_what_an_ann_takes_is_what_messages_are_worth_on_average() -> None:
+    spikes = torch.tensor([[[0, 3], [2, 3], [1, -3], [1, 3]]], dtype=torch.int8)
+    assert real_images(spikes, InputCoding("spikes", 0.5, 3)).tolist() == [[0.5, 0.75]]
+    x = images()
+    assert real_images(x, InputCoding.for_images("poisson", x)) is x
 
 
 def test_input_without_negative_values_has_no_sign() -> None:

@@ -11,6 +11,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "examples"
 SAYS = {
     "01_your_own_module_to_lava.py": "equal: True",
     "02_onnx_file_to_estimate.py": "loihi2, estimated per image",
+    "03_four_steps_in_integers.py": "integers answer alike: True",
 }
 
 

@@ -65,6 +65,24 @@ def test_damage_is_refused_in_one_line(tmp_path: Path) -> None:
     refused("no such file")
 
 
+def test_a_file_with_one_leak_for_all_still_loads(tmp_path: Path) -> None:
+    """Before leaks could differ within a population, ``dv`` was a plain number."""
+    path = tmp_path / "net.safetensors"
+    files.save(cases.graph("v0"), path)
+    with safe_open(path, framework="numpy") as file:
+        arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        structure = json.loads(file.metadata()["graph"])
+        said = file.metadata()
+    del arrays[structure["nodes"][0]["dv"]["array"]]
+    structure["nodes"][0]["dv"] = 200
+    text = json.dumps(structure, sort_keys=True)
+    header = said | {"graph": text, "sha256": files._digest(text, arrays)}
+    save_file(arrays, path, metadata=header)
+    node = files.load(path).nodes[0]
+    assert isinstance(node, Neuron)
+    assert node.dv.item() == 200
+
+
 def test_a_claim_that_is_not_true_is_refused(tmp_path: Path) -> None:
     """A file that says ``proved`` of sums that can leave 24 bits, its hash made to match."""
     weight = np.full((1, 2000), 255)

@@ -18,7 +18,7 @@ from spikeship.training.fold import fold_batchnorm
 from spikeship.training.from_onnx import OnnxError, from_onnx
 from spikeship.training.models import build
 from spikeship.training.network import Network
-from spikeship.training.trace import UnsupportedLayerError
+from spikeship.training.refusal import UnsupportedLayerError
 
 
 class Block(nn.Module):
@@ -236,7 +236,12 @@ def test_everything_unknown_is_listed_at_once(tmp_path: Path) -> None:
     assert "\n" not in message
     wanted = {node.name for node in nodes} - {"fine", "sum"}
     assert {name for name in wanted | {"fine", "sum"} if f"node '{name}'" in message} == wanted
-    for part in ("auto_pad is 'SAME_UPPER'", "(MaxPool): not known", "ceil_mode is 1", "(Own)"):
+    for part in (
+        "auto_pad is 'SAME_UPPER'",
+        "(MaxPool): has no spiking form",
+        "ceil_mode is 1",
+        "(Own)",
+    ):
         assert part in message
 
 
@@ -248,6 +253,69 @@ def test_what_follows_from_a_refused_layer_is_not_listed(tmp_path: Path, dynamo:
     with pytest.raises(UnsupportedLayerError, match=r"\(Tanh\): not known") as caught:
         from_onnx(path)
     assert str(caught.value).count("node '") == 1
+
+
+class Pooling(nn.Module):
+    """Every way of averaging over positions, and a max pool."""
+
+    def __init__(self, pool: nn.Module) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 3, 3, padding=1)
+        self.pool = pool
+        self.conv2 = nn.Conv2d(3, 6, 3, padding=1)
+        self.parts = nn.AdaptiveAvgPool2d(2)
+        self.whole = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.parts(functional.relu(self.conv2(self.pool(functional.relu(self.conv1(x))))))
+        result: Tensor = self.fc(x.mean((2, 3)) + self.whole(x).flatten(1))
+        return result
+
+
+@pytest.mark.parametrize("dynamo", [True, False])
+def test_averages_over_positions_are_read(tmp_path: Path, dynamo: bool) -> None:
+    torch.manual_seed(0)
+    path = tmp_path / "model.onnx"
+    _export(Pooling(nn.AvgPool2d(2)).eval(), path, dynamo=dynamo, free=True)
+    network = from_onnx(path)
+    _same_as_onnxruntime(path, network)
+    kernels = [
+        layer.module.kernel_size
+        for layer in network.layers
+        if isinstance(layer.module, nn.AvgPool2d)
+    ]
+    assert [k if isinstance(k, int) else k[0] for k in kernels] == [2, 2, 2, 2]
+
+
+@pytest.mark.parametrize("dynamo", [True, False])
+def test_max_pools_are_refused_or_averaged(tmp_path: Path, dynamo: bool) -> None:
+    torch.manual_seed(0)
+    path, wanted = tmp_path / "model.onnx", tmp_path / "wanted.onnx"
+    model = Pooling(nn.MaxPool2d(2)).eval()
+    _export(model, path, dynamo=dynamo, free=True)
+    with pytest.raises(UnsupportedLayerError, match=r"\(MaxPool\): has no spiking form"):
+        from_onnx(path)
+    model.pool = nn.AvgPool2d(2)
+    _export(model, wanted, dynamo=dynamo, free=True)
+    _same_as_onnxruntime(wanted, from_onnx(path, max_pool="average"))
+    model.pool = nn.MaxPool2d(2, 2, ceil_mode=True)
+    _export(model, path, dynamo=dynamo, free=True)
+    with pytest.raises(UnsupportedLayerError, match="without padding, dilation or ceil_mode"):
+        from_onnx(path, max_pool="average")
+
+
+def test_means_over_other_axes_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    axes = {"channel": np.array([1]), "all": np.array([1, 2, 3])}
+    nodes = [
+        helper.make_node("ReduceMean", ["x", "channel"], ["a"], "first"),
+        helper.make_node("ReduceMean", ["a", "all"], ["y"], "second", keepdims=0),
+    ]
+    _write(path, nodes, axes)
+    with pytest.raises(UnsupportedLayerError, match="only over height and width") as caught:
+        from_onnx(path)
+    assert "node 'first'" in str(caught.value) and "node 'second'" in str(caught.value)
 
 
 def _relu(inputs: Sequence[str] = ("x",)) -> onnx.NodeProto:

@@ -138,8 +138,8 @@ def test_backward_keeps_only_what_it_needs(slope: str, bytes_each: int) -> None:
     x = torch.randn(10, 8, 50, requires_grad=True)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         SpikingNeuron(1.0, surrogate_name=slope)(x)
-    threshold = 4
-    assert kept == x.numel() * bytes_each + threshold
+    threshold = leak = v0 = 4
+    assert kept == x.numel() * bytes_each + threshold + leak + v0
 
 
 @pytest.mark.parametrize(

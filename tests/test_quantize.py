@@ -152,13 +152,52 @@ def test_thresholds_biases_and_starts_are_in_units_of_the_scale() -> None:
     assert isinstance(fixed.output, Readout)
 
 
-def test_a_leak_becomes_dv() -> None:
+def _leaky(*kept: float, theta: float = 100.5) -> nir.NIRGraph:
+    """The graph with these leaks of the first population, one a channel."""
     graph = _graph(np.random.default_rng(2))
-    shape = (3, 8, 8)
-    tau = np.full(shape, 10.0)
-    threshold = np.full(shape, 100.0)
-    graph.nodes["relu1"] = nir.LIF(tau=tau, r=tau, v_leak=np.zeros(shape), v_threshold=threshold)
-    assert _node(quantize(graph), "relu1").dv == round(0.1 * 4096)
+    leak = np.broadcast_to(np.reshape(kept, (-1, 1, 1)), (3, 8, 8))
+    tau = 1 / np.maximum(1 - leak, 2.0**-60)
+    threshold = np.full(tau.shape, theta)
+    graph.nodes["relu1"] = nir.LIF(tau=tau, r=tau, v_leak=0 * tau, v_threshold=threshold)
+    return graph
+
+
+def test_leaks_become_dv() -> None:
+    assert _node(quantize(_leaky(0.9)), "relu1").dv.item() == round(0.1 * 4096)
+    each = quantize(_leaky(1.0, 0.9, 0.25))
+    np.testing.assert_array_equal(_node(each, "relu1").dv.ravel(), [0, 410, 3072])
+    assert each.metadata["notes"] == []
+    weak = quantize(_leaky(0.9999, 1.0, 0.5))
+    np.testing.assert_array_equal(_node(weak, "relu1").dv.ravel(), [0, 0, 2048])
+    assert weak.metadata["notes"] == ["layer 'relu1': a leak of 0.9999 is none in steps of 1/4096"]
+    with pytest.raises(DeployError, match="'relu1': a leak of 0 keeps nothing, and the chip at"):
+        quantize(_leaky(0.5, 0.0, 0.5))
+
+
+def test_starts_are_per_channel() -> None:
+    starts = [[[10.0]], [[-20.5]], [[0.0]]]
+    graph = _graph(np.random.default_rng(2), v0={"relu1": starts})
+    np.testing.assert_array_equal(_node(quantize(graph), "relu1").v0.ravel(), [640, -1312, 0])
+
+
+@settings(max_examples=10)
+@given(seed=st.integers(0, 10**6))
+def test_a_skip_may_have_a_factor_for_each_channel(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    graph = _graph(rng, reset="zero", residual=True)
+    factors = rng.integers(1, 256, 3)
+    graph.nodes["skip"].scale = np.broadcast_to(4.0 * factors.reshape(3, 1, 1), (3, 4, 4)).astype(
+        np.float32
+    )
+    fixed = quantize(graph)
+    (skip,) = (synapse for synapse in fixed.synapses if isinstance(synapse, Sparse))
+    np.testing.assert_array_equal(skip.data.reshape(3, 16), np.tile(factors, (16, 1)).T)
+    messages = rng.integers(-1, 2, (2, STEPS, 2, 8, 8))
+    found = reference.run(fixed, messages)
+    for name, _, spikes in from_nir(graph).walk(torch.from_numpy(messages)):
+        if spikes is not None:
+            local = found.nodes[name][:, fixed.depths[name] : fixed.depths[name] + STEPS]
+            np.testing.assert_array_equal(spikes.detach().transpose(0, 1).numpy(), local)
 
 
 def test_delays_are_equal_along_every_path() -> None:

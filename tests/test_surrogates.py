@@ -41,6 +41,6 @@ def test_linear_is_a_triangle() -> None:
 
 
 def test_an_unknown_name_is_refused_with_those_there_are() -> None:
-    with pytest.raises(ValueError, match=r"'atan' is not known; use one of linear, stdb$"):
-        surrogate("atan")
-    assert set(SURROGATES) == {"linear", "stdb"}
+    with pytest.raises(ValueError, match=r"'tanh' is not known; use one of atan, linear, sig"):
+        surrogate("tanh")
+    assert set(SURROGATES) == {"linear", "stdb", "atan", "triangle", "sigmoid"}

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from spikeship.training.activations import QCFS, ClippedReLU
 from spikeship.training.fold import FoldError, fold_batchnorm
 from spikeship.training.models import build
 from spikeship.training.network import INPUT, Add, Layer, Network
-from spikeship.training.trace import TraceError, UnsupportedLayerError, trace
+from spikeship.training.refusal import UnsupportedLayerError
+from spikeship.training.trace import TraceError, trace
 
 
 class Residual(nn.Module):
@@ -136,7 +138,7 @@ def test_everything_unsupported_is_listed_at_once() -> None:
     for part in (
         "conv (Conv2d): padding_mode 'reflect'",
         "relu (ReLU): applied more than once",
-        "pool (MaxPool2d): not known",
+        "pool (MaxPool2d): has no spiking form; train with an average pool of 2 x 2",
         "mean (AvgPool2d): ceil_mode",
         "norm (BatchNorm1d): not known",
         "sigmoid (sigmoid): not known",
@@ -144,6 +146,133 @@ def test_everything_unsupported_is_listed_at_once() -> None:
     ):
         assert part in message
     assert "flatten" not in message
+
+
+class Averages(nn.Module):
+    """Every spelling of an average over positions, and sizes that are asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 3, 3, padding=1)
+        self.relu = nn.ReLU()
+        self.same = nn.AdaptiveAvgPool2d((8, None))
+        self.whole = nn.AdaptiveAvgPool2d(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(self.conv(x))
+        whole = self.whole(functional.adaptive_avg_pool2d(functional.avg_pool2d(x, 2), 2))
+        y = whole.flatten(1) + x.mean((2, 3))
+        y = y + torch.mean(x, dim=[-1, -2], keepdim=True).flatten(1)
+        result: Tensor = y + functional.avg_pool2d(self.same(x), x.size(3)).view(x.size(0), -1)
+        return result
+
+
+def test_averages_over_positions_become_pools() -> None:
+    torch.manual_seed(0)
+    model = Averages().eval()
+    network = trace(model, (1, 8, 8))
+    pools = {
+        layer.name: layer.module.kernel_size
+        for layer in network.layers
+        if isinstance(layer.module, nn.AvgPool2d)
+    }
+    assert pools == {
+        "avg_pool2d": 2,
+        "adaptive_avg_pool2d": 2,
+        "whole": 2,
+        "mean": 8,
+        "mean_1": 8,
+        "avg_pool2d_1": 8,
+    }
+    assert network["add"].inputs == ("flatten", "mean.flatten")
+    x = torch.randn(3, 1, 8, 8)
+    assert torch.allclose(network(x), model(x), atol=1e-6)
+
+
+class Pooled(nn.Module):
+    """A convolution, whatever pools, and a mean."""
+
+    def __init__(self, pool: Callable[[Tensor], Tensor], axes: tuple[int, ...] = (2, 3)) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 3, 3, padding=1)
+        self.pool = pool
+        self.axes = axes
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pool(functional.relu(self.conv(x)))
+        return x.mean(self.axes) if self.axes else x
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "reason"),
+    [
+        (Pooled(nn.AdaptiveAvgPool2d(3)), (1, 8, 8), r"pool \(AdaptiveAvgPool2d\): averages 8 x 8"),
+        (Pooled(nn.AdaptiveAvgPool2d((4, 2))), (1, 8, 8), "positions to 4 x 2, not over squares"),
+        (Pooled(nn.Identity()), (1, 8, 4), r"mean \(mean\): averages 8 x 4 positions to 1 x 1"),
+        (Pooled(nn.Identity(), (1,)), (1, 8, 8), r"over axes \[1\] of 4; only over height"),
+        (Pooled(nn.MaxPool2d(3, 2)), (1, 9, 9), r"pool \(MaxPool2d\): has no .* 3 x 3"),
+        (Pooled(lambda x: functional.max_pool2d(x, 2)), (1, 8, 8), r"max_pool2d \(max_pool2d\)"),
+    ],
+)
+def test_pools_that_are_no_average_over_squares_are_refused(
+    model: nn.Module, shape: tuple[int, ...], reason: str
+) -> None:
+    with pytest.raises(UnsupportedLayerError, match=reason) as caught:
+        trace(model, shape)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [
+        nn.MaxPool2d(2),
+        nn.MaxPool2d((2, 2), stride=2),
+        lambda x: functional.max_pool2d(x, 2),
+        lambda x: torch.max_pool2d(x, kernel_size=2, stride=(2, 2)),
+    ],
+)
+def test_max_pools_become_averages_where_asked_for(pool: Callable[[Tensor], Tensor]) -> None:
+    torch.manual_seed(0)
+    model = Pooled(pool, ())
+    network = trace(model, (1, 8, 8), max_pool="average").eval()
+    x = torch.randn(2, 1, 8, 8)
+    expected = functional.avg_pool2d(functional.relu(model.conv(x)), 2)
+    assert torch.equal(network(x), expected)
+    assert not torch.equal(model(x), expected)  # and the module is what it was
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [
+        nn.MaxPool2d(3, 2),
+        nn.MaxPool2d(2, padding=1),
+        nn.MaxPool2d(2, dilation=2),
+        nn.MaxPool2d(2, ceil_mode=True),
+        lambda x: functional.max_pool2d(x, 3, stride=1),
+    ],
+)
+def test_other_max_pools_are_refused_even_then(pool: Callable[[Tensor], Tensor]) -> None:
+    with pytest.raises(UnsupportedLayerError, match="only where the kernel is the stride"):
+        trace(Pooled(pool, ()), (1, 8, 8), max_pool="average")
+
+
+def test_bounded_relus_stay() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 2, 3), ClippedReLU(0.5), nn.Flatten(), nn.Linear(72, 9), QCFS(0.75, 4)
+    )
+    network = trace(model, (1, 8, 8))
+    assert _kinds(network) == {
+        "0": "Conv2d",
+        "1": "ClippedReLU",
+        "2": "Flatten",
+        "3": "Linear",
+        "4": "QCFS",
+    }
+    x = torch.randn(3, 1, 8, 8) * 4
+    assert torch.equal(network.eval()(x), model.eval()(x))
+    clipped = network["1"].module
+    assert isinstance(clipped, ClippedReLU) and clipped is not model[1]
 
 
 class InPlace(nn.Module):

@@ -5,158 +5,183 @@ none after it, so one pass in layer order, each layer for all steps at once, fin
 """
 
 import math
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spikeship.training.form import sample_shapes
-from spikeship.training.network import INPUT, Network
-from spikeship.training.neurons import Reset, SpikingNeuron
-from spikeship.training.observe import fitting_batch
-
-# weighted input is held from measuring a threshold to applying it up to so many bytes
-_HELD_BYTES = 2**30
+from spikeship.training.network import Network
+from spikeship.training.neurons import SpikingNeuron
+from spikeship.training.passage import Passage
+from spikeship.training.units import Worth
 
 
 class BalanceError(ValueError):
     """A balance that is not known or a neuron that cannot be balanced, in one line."""
 
 
-class Calibration:
-    """Calibration messages on their way through a network, one neuron at a time.
+@dataclass(frozen=True)
+class Balance:
+    """How thresholds are chosen.
 
-    Holds what each sender sent for all images, one byte a value, until its last reader has it.
+    Attributes:
+        kind: ``firing`` (a percentile of the weighted input that firing neurons cause), ``mse``
+            or ``analytic`` (both from the ANN alone, see thresholds.py).
+        percent: the percentile, 0 < percent <= 100; 100 is the largest.
+        per_channel: whether each channel of a convolution has a threshold of its own.
+    """
+
+    kind: Literal["firing", "mse", "analytic"]
+    percent: float = 100.0
+    per_channel: bool = False
+
+    @classmethod
+    def parse(cls, text: str, *, per_channel: bool = False) -> "Balance":
+        """Read ``max``, ``percentile:P``, ``mse`` or ``analytic``.
+
+        Raises:
+            BalanceError: anything else, or ``analytic`` per channel.
+        """
+        if text == "analytic" and per_channel:
+            raise BalanceError(
+                "balance 'analytic' takes each layer's one clip level; leave per_channel out, or "
+                "use balance mse"
+            )
+        match text.partition(":"):
+            case ("max", "", ""):
+                return cls("firing", 100.0, per_channel)
+            case ("mse" | "analytic" as kind, "", ""):
+                return cls(kind, per_channel=per_channel)
+            case ("percentile", ":", value):
+                try:
+                    percent = float(value)
+                except ValueError:
+                    percent = math.nan
+                if 0 < percent <= 100:
+                    return cls("firing", percent, per_channel)
+        raise BalanceError(
+            f"balance {text!r} is not known; use max, or percentile:P with 0 < P <= 100, or mse, "
+            "or analytic"
+        )
+
+
+class Firing:
+    """Thresholds from what neurons receive that fire with the thresholds before them.
 
     Args:
-        network: the network; its weights may change until a neuron that they feed is balanced.
-        messages: int8, shape (images, T, *input_shape).
-        balance: ``max``, or ``percentile:P`` with 0 < P <= 100 over all steps, neurons and images.
-        reset: what a spike does to V.
-        batch_size: images run at once; by default what memory allows.
-
-    Raises:
-        BalanceError: an unknown balance.
+        passage: the calibration messages on their way through the network.
+        network: the network they pass through.
+        balance: which percentile, and whether per channel.
+        neuron: makes the neurons that fire meanwhile from their threshold.
     """
 
     def __init__(
-        self, network: Network, messages: Tensor, balance: str, reset: Reset, batch_size: int | None
+        self,
+        passage: Passage,
+        network: Network,
+        balance: Balance,
+        neuron: Callable[[Tensor], SpikingNeuron],
     ) -> None:
-        self._network = network.eval()
-        self._percent = _percent(balance)
-        self._reset: Reset = reset
-        parts = torch.split(messages, batch_size or fitting_batch(network, messages.shape[1]))
-        self._parts = range(len(parts))
-        self._samples = messages.shape[0] * messages.shape[1]
-        self._shapes = sample_shapes(network)
-        self._sent = {INPUT: [part.transpose(0, 1) for part in parts]}
-        self._reads = {
-            layer.name: self._senders(layer.name)
-            for layer in network.layers
-            if isinstance(layer.module, SpikingNeuron)
-        }
+        self._passage = passage
+        self._like = next(network.parameters())
+        self._balance = balance
+        self._neuron = neuron
 
     @torch.no_grad()
-    def threshold(self, name: str) -> float:
-        """Balance a neuron on its weighted input, and let it fire with what is found, leak 1.
+    def threshold(self, name: str) -> Worth:
+        """Balance a neuron on its weighted input, and let it fire with what is found.
 
         Neurons are to be asked for once each, in the network's order.
 
         Raises:
             BalanceError: the threshold would not be positive.
         """
-        like = next(self._network.parameters())
-        count = self._samples * math.prod(self._shapes[name])
-        largest = _Largest(self._percent, count)
-        holds = count * like.element_size() <= _HELD_BYTES
-        held: list[Tensor] = []
-        for part in self._parts:
-            weighted = self._weighted(name, part)
+        received = self._passage.receive(name, again=self._passage.reads(name))
+        channels, *sides = self._passage.shape(name)
+        groups = channels if self._balance.per_channel and sides else 1
+        largest = _largest(self._balance.percent, groups, received.count // groups)
+        for weighted in received:
             largest.add(weighted)
-            if holds:
-                held.append(weighted)
-        theta = largest.value()
-        if not theta > 0:
-            raise BalanceError(
-                f"neuron {name!r}: the weighted input it is balanced on is {theta:g}, not "
-                "positive; use balance 'max', other calibration images, or retrain"
-            )
-        wanted = set().union(*(reads for later, reads in self._reads.items() if later != name))
-        if name in wanted:
-            neuron = SpikingNeuron(like.new_tensor(theta), reset=self._reset)
-            self._sent[name] = [
-                neuron(held[part] if holds else self._weighted(name, part)).to(torch.int8)
-                for part in self._parts
-            ]
-        del self._reads[name]
-        self._sent = {sender: sent for sender, sent in self._sent.items() if sender in wanted}
+        theta = positive(name, largest.value(), "the weighted input it is balanced on")
+        like = self._like
+        self._passage.send(name, self._neuron(torch.as_tensor(theta).to(like)), received)
         return theta
 
-    def _weighted(self, name: str, part: int) -> Tensor:
-        """Weighted input of a neuron for one part of the images, shape (time, batch, …)."""
-        like = next(self._network.parameters())
-        sent = {sender: self._sent[sender][part] for sender in self._reads[name]}
-        folded = {sender: spikes.flatten(0, 1).to(like) for sender, spikes in sent.items()}
-        value = self._value(self._network[name].inputs[0], folded)
-        return value.view(*next(iter(sent.values())).shape[:2], *value.shape[1:])
 
-    def _value(self, name: str, known: dict[str, Tensor]) -> Tensor:
-        if name in known:
-            return known[name]
-        layer = self._network[name]
-        result: Tensor = layer.module(*(self._value(source, known) for source in layer.inputs))
-        return result
+def positive(name: str, found: NDArray[Any], what: str) -> Worth:
+    """Return a layer's one threshold, or those of its channels with shape (channel, 1, 1).
 
-    def _senders(self, name: str) -> set[str]:
-        """Neurons, and the input, whose messages reach a neuron without another between."""
-        senders: set[str] = set()
-        for source in self._network[name].inputs:
-            if source == INPUT or isinstance(self._network[source].module, SpikingNeuron):
-                senders.add(source)
-            else:
-                senders |= self._senders(source)
-        return senders
+    A channel for which none was found, because it stays silent, gets the layer's largest.
+
+    Raises:
+        BalanceError: no threshold is positive.
+    """
+    top = float(found.max())
+    if not top > 0:
+        raise BalanceError(
+            f"neuron {name!r}: {what} is {top:g}, not positive; use balance 'max', more "
+            "steps or other calibration images, or retrain"
+        )
+    if len(found) == 1:
+        return top
+    return torch.from_numpy(np.where(found > 0, found, top)).reshape(-1, 1, 1)
 
 
-class _Largest:
-    """A percentile of values that come in parts, exact, holding only those above it.
+class _Maxima:
+    """Largest value of each group (channel) of values that come in parts."""
+
+    def __init__(self, groups: int) -> None:
+        self._groups = groups
+        self._values = np.full(groups, -math.inf)
+
+    def add(self, values: Tensor) -> None:
+        """Take in values of shape (time, batch, channel, …)."""
+        new = values.max() if self._groups == 1 else values.amax((0, 1, 3, 4))
+        self._values = np.maximum(self._values, new.double().cpu().numpy())
+
+    def value(self) -> NDArray[Any]:
+        """Return the largest of all values taken in, one a group."""
+        return self._values
+
+
+class _Percentiles:
+    """A percentile of each group of values that come in parts, exact, holding only those above it.
 
     Between ranks it is interpolated, as by ``numpy.percentile``.
     """
 
-    def __init__(self, percent: float, count: int) -> None:
+    def __init__(self, percent: float, groups: int, count: int) -> None:
         rank = percent / 100 * (count - 1)
         self._keep = count - math.floor(rank)
         self._between = rank - math.floor(rank)
-        self._values: NDArray[Any] = np.empty(0)
+        self._values: list[NDArray[Any]] = [np.empty(0)] * groups
 
     def add(self, values: Tensor) -> None:
-        """Take in a part of the values."""
-        new = values.detach().cpu().numpy().ravel()
-        if len(self._values) == self._keep:
-            new = new[new > self._values.min()]
-        both = np.concatenate([self._values, new])
-        if len(both) > self._keep:
-            both = np.partition(both, -self._keep)[-self._keep :]
-        self._values = both
+        """Take in values of shape (time, batch, channel, …)."""
+        groups = len(self._values)
+        rows = values.unsqueeze(0) if groups == 1 else values.movedim(2, 0)
+        for group, row in enumerate(rows):
+            new = row.detach().cpu().numpy().ravel()
+            before = self._values[group]
+            if len(before) == self._keep:
+                new = new[new > before.min()]
+            both = np.concatenate([before, new])
+            if len(both) > self._keep:
+                both = np.partition(both, -self._keep)[-self._keep :]
+            self._values[group] = both
 
-    def value(self) -> float:
-        """Return the percentile of all values taken in."""
-        low, high = np.sort(self._values)[[0, min(1, len(self._values) - 1)]]
-        return float(low + self._between * (high - low))
+    def value(self) -> NDArray[Any]:
+        """Return the percentile of all values taken in, one a group."""
+        found = []
+        for values in self._values:
+            low, high = np.sort(values)[[0, min(1, len(values) - 1)]]
+            found.append(float(low + self._between * (high - low)))
+        return np.array(found)
 
 
-def _percent(balance: str) -> float:
-    """Percentile that a balance asks for; ``max`` is the hundredth."""
-    kind, _, value = balance.partition(":")
-    try:
-        percent = 100.0 if balance == "max" else float(value)
-    except ValueError:
-        percent = math.nan
-    if not (balance == "max" or kind == "percentile") or not 0 < percent <= 100:
-        raise BalanceError(
-            f"balance {balance!r} is not known; use max, or percentile:P with 0 < P <= 100"
-        )
-    return percent
+def _largest(percent: float, groups: int, count: int) -> _Maxima | _Percentiles:
+    return _Maxima(groups) if percent == 100 else _Percentiles(percent, groups, count)

@@ -1,4 +1,4 @@
-"""Checkpoints: trained ANNs and interrupted training runs as safetensors with a JSON header.
+"""Checkpoints: trained ANNs as safetensors with a JSON header, and the container they share.
 
 Every file carries one metadata key, ``"spikeship"``, whose value is a JSON object: ``format``,
 ``version``, ``sha256`` (over all tensors) and the fields of its kind. Nothing is pickled.
@@ -6,7 +6,7 @@ Every file carries one metadata key, ``"spikeship"``, whose value is a JSON obje
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from spikeship.hw_models.atomic import replacing
+from spikeship.training.activations import QCFS, ClippedReLU
 from spikeship.training.models import build
 
 KEY = "spikeship"
 ANN_FORMAT, ANN_VERSION = "spikeship-ann", 1
-STATE_FORMAT, STATE_VERSION = "spikeship-training-state", 1
 
 
 class CheckpointError(ValueError):
@@ -39,6 +39,7 @@ class AnnCheckpoint:
         classes: number of classes.
         data: JSON object: name, mean and std of the data set.
         provenance: JSON object: how the file came to be.
+        width: factor on the architecture's hidden channels and units.
     """
 
     model: nn.Module
@@ -47,23 +48,7 @@ class AnnCheckpoint:
     classes: int
     data: dict[str, Any]
     provenance: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class TrainingState:
-    """A training run after a whole number of epochs.
-
-    Attributes:
-        model: state dict of the model.
-        optimizer: the optimizer's tensors by parameter index and key.
-        run: JSON object that says which run this is; another run must not go on from here.
-        history: JSON object of every epoch done so far, in order.
-    """
-
-    model: dict[str, Tensor]
-    optimizer: dict[int, dict[str, Tensor]]
-    run: dict[str, Any]
-    history: list[dict[str, Any]]
+    width: float = 1.0
 
 
 def fingerprint(tensors: Mapping[str, Tensor]) -> str:
@@ -85,16 +70,23 @@ def save_ann(
     classes: int,
     data: dict[str, Any],
     provenance: dict[str, Any],
+    width: float = 1.0,
 ) -> None:
-    """Write a trained network; the arguments are the fields of :class:`AnnCheckpoint`."""
+    """Write a trained network; the arguments are the fields of :class:`AnnCheckpoint`.
+
+    Whether it has batch norm, and what stands for its ReLUs, is read off the model.
+    """
     header = {
         "arch": arch,
         "input_shape": list(input_shape),
         "classes": classes,
         "data": data,
         "provenance": provenance,
+        "width": width,
+        "batch_norm": any(isinstance(module, nn.BatchNorm2d) for module in model.modules()),
+        "activation": _said(model),
     }
-    _write(path, ANN_FORMAT, ANN_VERSION, header, model.state_dict())
+    write_checked(path, ANN_FORMAT, ANN_VERSION, header, model.state_dict())
 
 
 def load_ann(path: Path) -> AnnCheckpoint:
@@ -104,17 +96,25 @@ def load_ann(path: Path) -> AnnCheckpoint:
         CheckpointError: the file is missing, damaged, of another kind or version, or its tensors
             are not those of the architecture it names.
     """
-    header, tensors = _read(path, ANN_FORMAT, ANN_VERSION)
+    header, tensors = read_checked(path, ANN_FORMAT, ANN_VERSION)
     try:
         arch, classes = str(header["arch"]), int(header["classes"])
         shape = tuple(int(n) for n in header["input_shape"])
         data, provenance = dict(header["data"]), dict(header["provenance"])
+        width = float(header.get("width", 1.0))
         # on "meta" nothing is drawn or allocated: the weights come from the file
         with torch.device("meta"):
-            model = build(arch, shape, classes)
+            model = build(
+                arch,
+                shape,
+                classes,
+                batch_norm=bool(header.get("batch_norm", False)),
+                width=width,
+                activation=_activation(header.get("activation", {"name": "relu"})),
+            )
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{path}: its header describes no network ({_line(error)}); train it again"
+            f"{path}: its header describes no network ({one_line(error)}); train it again"
         ) from error
     expected = model.state_dict()
     wrong = sorted(expected.keys() ^ tensors.keys()) + sorted(
@@ -129,45 +129,44 @@ def load_ann(path: Path) -> AnnCheckpoint:
             f"input {shape} and {classes} classes; train it again"
         )
     model.load_state_dict(tensors, assign=True)
-    return AnnCheckpoint(model.eval(), arch, shape, classes, data, provenance)
+    return AnnCheckpoint(model.eval(), arch, shape, classes, data, provenance, width)
 
 
-def save_state(path: Path, state: TrainingState) -> None:
-    """Write the state of a training run."""
-    tensors = {f"model/{name}": value for name, value in state.model.items()}
-    for index, values in state.optimizer.items():
-        tensors |= {f"optimizer/{index}/{key}": value for key, value in values.items()}
-    header = {"run": state.run, "history": state.history}
-    _write(path, STATE_FORMAT, STATE_VERSION, header, tensors)
+def _said(model: nn.Module) -> dict[str, Any]:
+    """What stands for a model's ReLUs, as a JSON object."""
+    for module in model.modules():
+        if isinstance(module, QCFS):
+            return {"name": "qcfs", "steps": module.steps}
+        if isinstance(module, ClippedReLU):
+            return {"name": "clip"}
+    return {"name": "relu"}
 
 
-def load_state(path: Path) -> TrainingState:
-    """Read what :func:`save_state` wrote.
-
-    Raises:
-        CheckpointError: the file is missing, damaged, or of another kind or version.
-    """
-    header, tensors = _read(path, STATE_FORMAT, STATE_VERSION)
-    model: dict[str, Tensor] = {}
-    optimizer: dict[int, dict[str, Tensor]] = {}
-    try:
-        for name, value in tensors.items():
-            part, rest = name.split("/", 1)
-            if part == "model":
-                model[rest] = value
-            else:
-                index, key = rest.split("/", 1)
-                optimizer.setdefault(int(index), {})[key] = value
-        return TrainingState(model, optimizer, dict(header["run"]), list(header["history"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{path}: not a whole training state ({_line(error)}); delete it to start over"
-        ) from error
+def _activation(said: dict[str, Any]) -> Callable[[], nn.Module]:
+    """Give the maker of what :func:`_said` says; its levels are among the tensors."""
+    match said["name"]:
+        case "relu":
+            return nn.ReLU
+        case "clip":
+            return lambda: ClippedReLU(1.0)
+        case "qcfs":
+            steps = int(said["steps"])
+            return lambda: QCFS(1.0, steps)
+    raise ValueError(f"activation {said['name']!r} is not known")
 
 
-def _write(
+def write_checked(
     path: Path, kind: str, version: int, header: dict[str, Any], tensors: Mapping[str, Tensor]
 ) -> None:
+    """Write tensors whole or not at all, with their header and checksum.
+
+    Args:
+        path: the file; its folder is made.
+        kind: the header's ``format``.
+        version: of that format.
+        header: JSON object, the fields of the kind.
+        tensors: by name, on any device.
+    """
     # a copy of each, because safetensors refuses tensors that share memory
     copies = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
     header = {"format": kind, "version": version, "sha256": fingerprint(copies), **header}
@@ -175,7 +174,12 @@ def _write(
         save_file(copies, temporary, metadata={KEY: json.dumps(header)})
 
 
-def _read(path: Path, kind: str, version: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def read_checked(path: Path, kind: str, version: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read what :func:`write_checked` wrote: the header and the tensors, on the CPU.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or of another kind or version.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -184,7 +188,7 @@ def _read(path: Path, kind: str, version: int) -> tuple[dict[str, Any], dict[str
         raise CheckpointError(f"{path}: there is no such file; check the path") from error
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(
-            f"{path}: not a whole safetensors file ({_line(error)}); make it again"
+            f"{path}: not a whole safetensors file ({one_line(error)}); make it again"
         ) from error
     try:
         header = json.loads(metadata[KEY])
@@ -205,5 +209,6 @@ def _read(path: Path, kind: str, version: int) -> tuple[dict[str, Any], dict[str
     return header, tensors
 
 
-def _line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """Say an error in one line."""
     return " ".join(str(error).split()) or type(error).__name__

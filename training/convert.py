@@ -1,27 +1,38 @@
-"""From a trained ANN to a spiking network: units, threshold balancing and what it observed.
+"""From a trained ANN to a spiking network: thresholds, units, calibration, what it observed.
 
-A neuron's spike is worth its threshold in units of its weighted input, so units multiply from
-layer to layer. Biases are divided by the unit they are added in, the branches of a sum are brought
-to the unit of its deepest one, and the last weights hold what the last spikes are worth, so that
-R / T is the ANN's result. Thresholds are the largest weighted input (or a percentile of it) that
-calibration images cause, layer by layer, times a factor.
+Thresholds are the largest weighted input (or a percentile of it) that calibration images cause,
+layer by layer, times a factor; or they follow from the ANN's activations alone. Weights and biases
+follow from the thresholds (units.py), so that R / T is the ANN's result.
 """
 
 import copy
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from spikeship.training.balance import BalanceError, Calibration
-from spikeship.training.encoding import Encoding, InputCoding, encode
+from spikeship.training.balance import Balance, BalanceError, Firing
+from spikeship.training.calibrate import Calibrated, CalibrationError, match_means
+from spikeship.training.encoding import Encoding, InputCoding, encode, real_images
 from spikeship.training.fold import fold_batchnorm
-from spikeship.training.form import check_form
+from spikeship.training.form import ACTIVATIONS, check_form
 from spikeship.training.network import INPUT, Add, Layer, Network
-from spikeship.training.neurons import HeldDropout, Reset, Scale, SpikingNetwork, SpikingNeuron
+from spikeship.training.neurons import (
+    HeldDropout,
+    Reset,
+    Scale,
+    SpikingNetwork,
+    SpikingNeuron,
+    Timing,
+)
 from spikeship.training.observe import observe_ranges
+from spikeship.training.passage import Passage
+from spikeship.training.thresholds import clip_levels, mse_levels
+from spikeship.training.units import Worth, set_units
+
+Start = Literal["zero", "half"]
 
 # as the paper's code balances, however few steps the network is then made for
 BALANCE_STEPS = 100
@@ -35,10 +46,14 @@ def convert(
     encoding: Encoding = "poisson",
     peak: float | None = None,
     balance: str = "max",
+    per_channel: bool = False,
     balance_steps: int = BALANCE_STEPS,
     factor: float | None = None,
+    v0: Start | None = None,
+    calibrate: Calibrated | None = None,
     leak: float = 1.0,
     reset: Reset = "subtract",
+    timing: Timing = "local",
     seed: int = 0,
     batch_size: int | None = None,
     data: Mapping[str, Any] | None = None,
@@ -47,19 +62,33 @@ def convert(
     """Convert a trained ANN (Rathi et al., ICLR 2020); ``ann`` stays as it is.
 
     Args:
-        ann: network of the form that ``form.check_form`` describes, with ReLUs; batch norm after
-            a convolution is folded.
-        images: calibration images, normalised as for the ANN, shape (images, *input_shape).
-        num_steps: T.
+        ann: network of the form that ``form.check_form`` describes, with ReLUs, ClippedReLUs or
+            QCFS activations; batch norm after a convolution is folded.
+        images: calibration images, normalised as for the ANN, shape (images, *input_shape); for
+            encoding ``spikes``, messages (images, T, *input_shape), on whose mean over time the
+            ANN was trained.
+        num_steps: T; with timing ``paper`` the paper's, all frames that are run: that many input
+            steps and weighted layers on the longest path, less 1, together.
         encoding: how images become messages.
         peak: the |x| that uses the encoding's full range; by default the calibration images'
             largest. Give the training set's where the images are only some of it.
-        balance: ``max``, or ``percentile:P`` with 0 < P <= 100 over all steps, neurons and images.
+        balance: ``max`` or ``percentile:P`` with 0 < P <= 100 of the weighted input over all
+            steps, neurons and images; ``mse``, the threshold that leaves the smallest mean squared
+            error of the ANN's activations said in T steps; or ``analytic``, the level at which
+            each activation of the ANN clips (ClippedReLU, QCFS).
+        per_channel: a threshold for each channel of a convolution; not with ``analytic``.
         balance_steps: steps to balance over; at least T of them are taken. In a few steps spikes
             may not reach the last layers at all, so there would be nothing to balance on.
         factor: what balanced thresholds are multiplied by; by default ``default_factor``'s.
+        v0: V before the first step: ``zero``, or ``half`` the threshold, so that what T steps
+            say is rounded to the nearest and not down; by default ``half`` for balance
+            ``analytic``, else ``zero``.
+        calibrate: bring each layer's mean firing to the ANN's by its ``bias`` or by ``v0``;
+            see calibrate.py.
         leak: factor on V from step to step of the result; thresholds are balanced with 1.
         reset: what a spike does to V.
+        timing: ``local``, or ``paper``: a neuron decides on the V of the step before, as in
+            the paper's code, for comparisons with it; such a network is not for a chip.
         seed: of the encoding of the calibration images.
         batch_size: calibration images run at once; by default what memory allows. It changes
             nothing but time and memory.
@@ -72,46 +101,101 @@ def convert(
     Raises:
         BalanceError: a balance or factor outside its range, or a neuron whose threshold would
             not be positive.
+        CalibrationError: a calibration that the timing or the network has no place for.
         FoldError: batch norm that cannot be folded.
         FormError: a layer that has no spiking form.
         EncodingError: images that cannot be encoded.
+        ValueError: a leak, reset or timing that no neuron has.
     """
-    factor = default_factor(num_steps) if factor is None else factor
+    kind = Balance.parse(balance, per_channel=per_channel)
+    factor = default_factor(num_steps, balance, calibrate) if factor is None else factor
     if not (math.isfinite(factor) and factor > 0):
         raise BalanceError(f"factor must be positive, got {factor}")
+    if calibrate not in (None, "bias", "v0"):
+        raise CalibrationError(f"calibrate {calibrate!r} is not known; use bias or v0")
+    if calibrate is not None and timing != "local":
+        raise CalibrationError(
+            f"calibrate is for timing 'local', as layers of timing {timing!r} fire for fewer "
+            "steps the later they come; leave one of the two out"
+        )
+    start = _start(v0, kind)
     ann = fold_batchnorm(ann)
     check_form(ann)
     coding = InputCoding.for_images(encoding, images, peak)
-    network = _skeleton(ann, leak, reset)
+    network = _skeleton(ann, leak, reset, timing)
     snn = SpikingNetwork(network, coding, num_steps, data=data, provenance=provenance).eval()
-    messages = encode(images, coding, max(num_steps, balance_steps), seed=seed)
-    calibration = Calibration(network, messages, balance, reset, batch_size)
-    _set_units(network, ann, coding.scale, calibration.threshold)
-    # as the paper has it: first all are balanced against each other, then all are scaled
-    balanced = {name: float(neuron.threshold) for name, neuron in snn.neurons.items()}
-    _set_units(network, ann, coding.scale, lambda name: factor * balanced[name])
+    if kind.kind == "firing":
+        steps = max(num_steps, balance_steps)
+        source = images
+        if encoding == "spikes":  # played again and again
+            source = images[:, torch.arange(steps) % images.shape[1]]
+        messages = encode(source, coding, steps, seed=seed)
+        firing = Firing(
+            Passage(network, messages, list(snn.neurons), batch_size),
+            network,
+            kind,
+            lambda theta: SpikingNeuron(theta, v0=theta * start, reset=reset, timing=timing),
+        )
+        set_units(network, ann, coding.scale, lambda name, _: firing.threshold(name), start)
+        # as the paper has it: first all are balanced against each other, then all are scaled
+        found: dict[str, Worth] = {
+            name: neuron.threshold if neuron.threshold.ndim else float(neuron.threshold)
+            for name, neuron in snn.neurons.items()
+        }
+        worth = set_units(network, ann, coding.scale, lambda name, _: factor * found[name], start)
+    else:
+        levels = (
+            clip_levels(ann)
+            if kind.kind == "analytic"
+            else mse_levels(
+                ann,
+                real_images(images, coding),
+                num_steps,
+                start=start,
+                per_channel=per_channel,
+                batch_size=batch_size,
+            )
+        )
+        worth = set_units(
+            network, ann, coding.scale, lambda name, unit: factor * levels[name] / unit, start
+        )
+    if calibrate is not None:
+        match_means(snn, ann, images, worth, calibrate, seed=seed, batch_size=batch_size)
     snn.ranges = observe_ranges(snn, images, seed=seed, batch_size=batch_size)
     return snn
 
 
-def default_factor(num_steps: int) -> float:
+def default_factor(
+    num_steps: int, balance: str = "max", calibrate: Calibrated | None = None
+) -> float:
     """Factor on balanced thresholds: the paper's 0.7, or 0.5 for fewer than 20 steps.
 
     Measured on VGG5 for 8 x 8 digits, balanced over 100 steps (ANN 99.0 %): with 0.5 and 0.7,
     accuracy was 96.8 and 52.0 % at T = 8, 97.4 and 92.4 % at 12, 98.2 and 97.6 % at 16, 98.4 and
-    98.6 % at 20.
+    98.6 % at 20. Thresholds from the ANN's activations (``mse``, ``analytic``) stay as they are,
+    and so do those that calibration follows: it makes up for spikes that come late or not at all,
+    and cannot for what low thresholds clip (digits, T = 16, ANN 97.4 %: factor 1 96.0, 0.5 49.4).
     """
+    if balance in ("mse", "analytic") or calibrate is not None:
+        return 1.0
     return 0.7 if num_steps >= 20 else 0.5
 
 
-def _skeleton(ann: Network, leak: float, reset: Reset) -> Network:
-    """Copy an ANN's layers with neurons for its ReLUs and a Scale on every identity skip."""
+def _start(v0: Start | None, kind: Balance) -> float:
+    """V0 in thresholds."""
+    if v0 not in (None, "zero", "half"):
+        raise BalanceError(f"v0 {v0!r} is not known; use zero or half")
+    return 0.5 if v0 == "half" or (v0 is None and kind.kind == "analytic") else 0.0
+
+
+def _skeleton(ann: Network, leak: float, reset: Reset, timing: Timing) -> Network:
+    """Copy an ANN's layers with neurons for its activations and a Scale on every identity skip."""
     like = next(ann.parameters())
     layers: list[Layer] = []
     for layer in ann.layers:
         module, inputs = copy.deepcopy(layer.module), layer.inputs
-        if isinstance(module, nn.ReLU):
-            module = SpikingNeuron(1.0, leak=leak, reset=reset)
+        if isinstance(module, ACTIVATIONS):
+            module = SpikingNeuron(1.0, leak=leak, reset=reset, timing=timing)
         elif isinstance(module, nn.Dropout):
             module = HeldDropout(module.p)
         elif isinstance(module, Add):
@@ -136,47 +220,3 @@ def _branches(ann: Network, add: Layer) -> list[str]:
         inner = name != INPUT and isinstance(ann[name].module, Add)
         branches += _branches(ann, ann[name]) if inner else [name]
     return branches
-
-
-@torch.no_grad()
-def _set_units(
-    network: Network, ann: Network, input_scale: float, threshold_of: Callable[[str], float]
-) -> None:
-    """Set thresholds, and weights and biases from the ANN's in the units that follow from them.
-
-    ``threshold_of`` is asked for each neuron, in order, when all before it is set.
-    """
-    worth = {INPUT: input_scale}
-    depth = {INPUT: 0}
-    for layer in network.layers:
-        module = layer.module
-        deepest = max(layer.inputs, key=lambda name: depth[name])
-        unit = worth[deepest]
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            trained = ann[layer.name].module
-            assert isinstance(trained, nn.Conv2d | nn.Linear)
-            gain = 1.0
-            if depth[deepest] == 0 or layer.name == network.output:
-                # the first weights hold what a message is worth, and the last what a spike is:
-                # R / T is the ANN's result, and a loss on it starts where the ANN's ended
-                gain, unit = unit, 1.0
-            module.weight.copy_(trained.weight * gain)
-            if module.bias is not None and trained.bias is not None:
-                module.bias.copy_(trained.bias / unit)
-        elif isinstance(module, Scale):
-            module.factor.fill_(1.0)
-        elif isinstance(module, Add):
-            for branch in layer.inputs:
-                _rescale(network[branch].module, worth[branch] / unit)
-        elif isinstance(module, SpikingNeuron):
-            module.threshold.fill_(threshold_of(layer.name))
-            unit *= float(module.threshold)
-        worth[layer.name] = unit
-        depth[layer.name] = depth[deepest] + isinstance(module, SpikingNeuron)
-
-
-def _rescale(branch: nn.Module, ratio: float) -> None:
-    for key in ("weight", "bias", "factor"):
-        value = getattr(branch, key, None)
-        if isinstance(value, Tensor) and ratio != 1.0:
-            value.mul_(ratio)

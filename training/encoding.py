@@ -71,7 +71,7 @@ class InputCoding:
         """
         if images.numel() == 0:
             raise EncodingError("there are no images to choose the input's scale from; give some")
-        largest, signed = float(images.abs().max()), bool((images < 0).any())
+        largest, signed = _largest(images), bool((images < 0).any())
         if encoding == "spikes":
             return cls("spikes", 1.0, max(1, math.ceil(largest)), signed)
         peak = largest if peak is None else peak
@@ -154,6 +154,21 @@ def encode_train(
     return (draws < chances).to(torch.int8) * images.sign().to(torch.int8).unsqueeze(1)
 
 
+def real_images(images: Tensor, coding: InputCoding) -> Tensor:
+    """What an ANN takes of an input: the images, or of messages what they are worth on average.
+
+    Args:
+        images: as for :func:`encode`.
+        coding: how they are encoded.
+
+    Returns:
+        Real images (batch, ...).
+    """
+    if coding.encoding != "spikes":
+        return images
+    return images.to(torch.float32).mean(1) * coding.scale
+
+
 def _repeatable(images: Tensor, coding: InputCoding, num_steps: int) -> Tensor:
     """Messages of the encodings that draw nothing."""
     _check_sign(images, coding)
@@ -166,12 +181,20 @@ def _repeatable(images: Tensor, coding: InputCoding, num_steps: int) -> Tensor:
             f"spikes of shape {tuple(images.shape)} are not (images, {num_steps}, …); "
             "give one message a step, and num_steps to match"
         )
-    if not torch.equal(images, images.round()) or int(images.abs().max()) > coding.max_message:
+    whole = not images.is_floating_point() or torch.equal(images, images.round())
+    if not whole or _largest(images) > coding.max_message:
         raise EncodingError(
             f"spikes must be whole numbers of magnitude {coding.max_message} at most; "
             "for real-valued images use encoding poisson or direct"
         )
     return images.to(torch.int8)
+
+
+def _largest(images: Tensor) -> float:
+    """Largest magnitude; int8's -128 has none of its own type."""
+    if images.numel() == 0:
+        return 0.0
+    return max(-float(images.min()), float(images.max()))
 
 
 def _check_sign(images: Tensor, coding: InputCoding) -> None:

@@ -102,11 +102,11 @@ class FloatForm:
         subtracts = self._real(node.vth, node.scale)
         bias = self._real(node.bias / UNITS, node.scale)
         rail = self._real((fixed.STATE_RAIL / UNITS), node.scale)
-        leak = (fixed.DECAY_UNITY - node.dv) / fixed.DECAY_UNITY
+        leak = torch.as_tensor((fixed.DECAY_UNITY - node.dv) / fixed.DECAY_UNITY)
         v = self._real(node.v0 / UNITS, node.scale).expand(weighted[:, 0].shape)
         spikes = []
         for step in weighted.unbind(1):
-            if node.dv:
+            if node.dv.any():
                 # in float64: 23 bits of potential times 12 of leak do not fit float32
                 units = torch.round(UNITS * v.double() / scale.double())
                 v = (torch.trunc(leak * units) * scale.double() / UNITS).to(self.dtype)

@@ -70,6 +70,7 @@ def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
     bias = offset if conv.bias is None else offset + conv.bias.double() * factor
     bias = bias - norm.running_mean.double() * factor
     result = copy.deepcopy(conv)
-    result.weight = nn.Parameter((conv.weight.double() * factor.reshape(-1, 1, 1, 1)).float())
-    result.bias = nn.Parameter(bias.float())
+    weight = conv.weight.double() * factor.reshape(-1, 1, 1, 1)
+    result.weight = nn.Parameter(weight.to(conv.weight))
+    result.bias = nn.Parameter(bias.to(conv.weight))
     return result

@@ -1,10 +1,14 @@
 """The form a network must have to become, or to be, a spiking one, checked layer by layer."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from spikeship.training.activations import QCFS, ClippedReLU
 from spikeship.training.network import INPUT, Add, Layer, Network
 from spikeship.training.neurons import HeldDropout, Scale, SpikingNeuron
+
+# what an ANN may have where a spiking network has neurons
+ACTIVATIONS = (nn.ReLU, ClippedReLU, QCFS)
 
 
 class FormError(ValueError):
@@ -16,8 +20,8 @@ def check_form(network: Network) -> None:
 
     The input and neurons send messages; pools, dropout and flatten pass messages on; ``Conv2d``,
     ``Linear`` and ``Scale`` turn messages into weighted input; ``Add`` sums it (and messages, an
-    identity skip); a neuron, in an ANN a ``ReLU``, takes it. Pools are average pools whose kernel
-    is their stride and divides their input.
+    identity skip); a neuron, in an ANN one of ``ACTIVATIONS``, takes it. Pools are average pools
+    whose kernel is their stride and divides their input.
 
     Raises:
         FormError: the first layer that breaks this.
@@ -49,12 +53,11 @@ def sample_shapes(network: Network) -> dict[str, tuple[int, ...]]:
     training = network.training
     shapes = {INPUT: network.input_shape}
     like = next(network.parameters())
-    # a neuron takes the leading axis for one step, other layers for one sample
     sample = torch.zeros(1, *network.input_shape, dtype=like.dtype, device=like.device)
     network.eval()
     try:
         with torch.no_grad():
-            for layer, _, result in network.walk(sample):
+            for layer, _, result in network.walk(sample, _one_step):
                 shapes[layer.name] = tuple(result.shape[1:])
     except RuntimeError as error:
         at = network.layers[len(shapes) - 1].name
@@ -67,15 +70,29 @@ def sample_shapes(network: Network) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def _one_step(layer: Layer, inputs: tuple[Tensor, ...]) -> Tensor:
+    module = layer.module
+    if isinstance(module, SpikingNeuron | HeldDropout):
+        # these take an axis of time before the samples'
+        return module.forward(inputs[0].unsqueeze(0)).squeeze(0)
+    result: Tensor = module(*inputs)
+    return result
+
+
 def _check_layer(layer: Layer, sends: set[str]) -> None:
     module = layer.module
     kind = type(module).__name__
     if not isinstance(module, _KNOWN):
         raise FormError(f"layer {layer.name!r}: {_FIXES.get(kind, _UNKNOWN.format(kind))}")
-    if isinstance(module, nn.ReLU | SpikingNeuron) and layer.inputs[0] in sends:
+    if isinstance(module, _TAKES) and layer.inputs[0] in sends:
         raise FormError(
             f"layer {layer.name!r}: follows {layer.inputs[0]!r}, not a weighted layer or a sum; "
             "put the ReLU directly after the Conv2d, Linear or sum it belongs to"
+        )
+    if isinstance(module, ClippedReLU | QCFS) and not module.level > 0:
+        raise FormError(
+            f"layer {layer.name!r}: its level is {module.level.item():g}, not positive; "
+            "train with a larger one or a smaller learning rate"
         )
     if isinstance(module, nn.Conv2d) and module.padding_mode != "zeros":
         raise FormError(f"layer {layer.name!r}: pads with {module.padding_mode!r}; pad with zeros")
@@ -103,7 +120,7 @@ def _check_readers(network: Network, layer: Layer, sends: bool) -> None:
             f"layer {layer.name!r}: {len(readers)} layers read it; only what a ReLU gives may be "
             "read more than once"
         )
-    if not isinstance(readers[0].module, nn.ReLU | SpikingNeuron | Add):
+    if not isinstance(readers[0].module, (*_TAKES, Add)):
         raise FormError(
             f"layer {readers[0].name!r}: reads {layer.name!r}, which is no ReLU's result; "
             "put a ReLU between the two"
@@ -126,11 +143,11 @@ def _pair(value: int | tuple[int, ...]) -> tuple[int, ...]:
     return (value, value) if isinstance(value, int) else tuple(value)
 
 
+_TAKES = (*ACTIVATIONS, SpikingNeuron)
 _WEIGHTED = (nn.Conv2d, nn.Linear, Scale, Add)
 _KNOWN = (
     *_WEIGHTED,
-    nn.ReLU,
-    SpikingNeuron,
+    *_TAKES,
     nn.AvgPool2d,
     nn.Dropout,
     HeldDropout,

@@ -1,6 +1,5 @@
 """A NIR graph as a spiking network again: ours as it was, others' where they say enough."""
 
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from spikeship.training.form import check_form, sample_shapes
 from spikeship.training.metadata import KEY, Decay, NetworkMetadata
 from spikeship.training.network import INPUT, Add, Layer, Network
 from spikeship.training.neurons import HeldDropout, Reset, Scale, SpikingNetwork, SpikingNeuron
+from spikeship.training.qat import AwareNetwork
 
 
 class FromNirError(ValueError):
@@ -54,8 +54,9 @@ def from_nir(
 ) -> SpikingNetwork:
     """Build the spiking network that a NIR graph describes; the graph stays as it is.
 
-    A graph that carries our metadata needs nothing else. For any other, give what NIR leaves
-    open; its first weights are taken to be for messages.
+    A graph that carries our metadata needs nothing else; one fine-tuned for its integers is so
+    again (``qat``). For any other, give what NIR leaves open; its first weights are taken to be
+    for messages.
 
     Args:
         graph: one input, weighted layers and IF or LIF neurons in turn, and last a dense layer
@@ -74,6 +75,7 @@ def from_nir(
             node that has no place here.
         MetadataError: damaged metadata.
         FormError: nodes in an order that is no spiking network's.
+        GridError: scales in the metadata that do not fit the nodes.
     """
     given = {"coding": coding, "num_steps": num_steps, "reset": reset, "dt": dt, "decay": decay}
     metadata = _metadata(graph, {key: value for key, value in given.items() if value is not None})
@@ -81,7 +83,7 @@ def from_nir(
     network = reader.network()
     check_form(network)
     reader.check(network)
-    return SpikingNetwork(
+    snn = SpikingNetwork(
         network,
         metadata.coding,
         metadata.num_steps,
@@ -89,6 +91,7 @@ def from_nir(
         data=metadata.data,
         provenance=metadata.provenance,
     ).eval()
+    return snn if metadata.grid is None else AwareNetwork(snn, metadata.grid)
 
 
 def _metadata(graph: nir.NIRGraph, given: Mapping[str, Any]) -> NetworkMetadata:
@@ -240,28 +243,37 @@ class _Reader:
 
     def _neuron(self, name: str, node: Any) -> SpikingNeuron:
         dt = self._metadata.dt
-        leak, gain = 1.0, dt * np.asarray(node.r, dtype=np.float64)
+        leak, gain = np.ones(()), dt * np.asarray(node.r, dtype=np.float64)
         if isinstance(node, nir.LIF):
             _require(not np.any(node.v_leak), name, "v_leak is not 0")
             tau = np.asarray(node.tau, dtype=np.float64)
-            _require(bool(np.all(tau == tau.flat[0])), name, "tau differs between its neurons")
-            share = dt / float(tau.flat[0])
-            leak = 1.0 - share if self._metadata.decay == "euler" else math.exp(-share)
+            share = dt / tau
+            leak = 1.0 - share if self._metadata.decay == "euler" else np.exp(-share)
             if self._metadata.decay == "exact":
                 gain = (1.0 - leak) * np.asarray(node.r, dtype=np.float64)
             else:
                 gain = gain / tau
-            _require(0.0 <= leak <= 1.0, name, f"tau gives a leak of {leak:g} a step")
+            outside = leak[~((leak >= 0.0) & (leak <= 1.0))]
+            _require(not outside.size, name, f"tau gives a leak of {outside[:1].sum():g} a step")
         _require(not np.any(node.v_reset), name, "v_reset is not 0")
-        _require(bool(np.all((gain > 0) & (gain == gain.flat[0]))), name, "r is not uniform")
+        even = np.allclose(gain, gain.flat[0], rtol=1e-6, atol=0.0)
+        _require(even and bool(np.all(gain > 0)), name, "r is not uniform")
         threshold = np.asarray(node.v_threshold)
         _require(bool(np.all(threshold > 0)), name, "v_threshold is not positive")
+        start = np.array(self._metadata.v0.get(name, 0.0))
+        try:
+            np.broadcast_to(start, threshold.shape)
+        except ValueError:
+            raise FromNirError(
+                f"node {name!r}: v0 has shape {start.shape}, its neurons {threshold.shape}; give "
+                "one for all, or lists that broadcast to them"
+            ) from None
         # V per unit of weighted input, 1 in our own graphs
         unit = float(gain.flat[0])
         return SpikingNeuron(
             _fewest(threshold if unit == 1.0 else threshold / unit),
-            leak=leak,
-            v0=self._metadata.v0.get(name, 0.0) / unit,
+            leak=_fewest(leak),
+            v0=torch.as_tensor(start.astype(np.float64) / unit),
             reset=self._metadata.reset,
         )
 
@@ -269,13 +281,13 @@ class _Reader:
 def _require(holds: bool, name: str, reason: str) -> None:
     if not holds:
         raise FromNirError(
-            f"node {name!r}: {reason}; neurons here have v_leak and v_reset 0, and one tau and r "
-            "a population"
+            f"node {name!r}: {reason}; neurons here have v_leak and v_reset 0, and r gives "
+            "all of a population one gain"
         )
 
 
 def _fewest(values: Any) -> Tensor:
-    """The fewest thresholds that say the same: one, one a channel, or all."""
+    """The fewest values that say the same: one, one a channel, or all."""
     tensor = torch.from_numpy(np.array(values))
     if bool((tensor == tensor.reshape(-1)[0]).all()):
         return tensor.reshape(-1)[0].clone()

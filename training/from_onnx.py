@@ -13,8 +13,9 @@ from onnx.reference import ReferenceEvaluator
 from torch import nn
 
 from spikeship.training.network import INPUT, Layer, Network
-from spikeship.training.onnx_layers import LAYERS, Array, OnnxNode
-from spikeship.training.trace import (
+from spikeship.training.onnx_layers import KNOWN, LAYERS, Array, OnnxNode
+from spikeship.training.pools import MaxPool
+from spikeship.training.refusal import (
     RefusalError,
     UnsupportedLayerError,
     check_input,
@@ -29,7 +30,7 @@ class OnnxError(ValueError):
     """A file that holds no network we can read, in one line: which, why, and what to do."""
 
 
-def from_onnx(path: Path) -> Network:
+def from_onnx(path: Path, *, max_pool: MaxPool = "refuse") -> Network:
     """Read a feed-forward network, in eval mode; its weights are copies.
 
     Layers are called by the torch module path that the exporter left in the names of weights or
@@ -39,6 +40,7 @@ def from_onnx(path: Path) -> Network:
     Args:
         path: ONNX file of one input, (batch, *sample), and one output; the batch axis may be
             fixed or not. Weights in a file beside it are read too.
+        max_pool: what becomes of max pools; see ``trace``.
 
     Raises:
         UnsupportedLayerError: operators or attributes a Network cannot hold, all of them by the
@@ -70,12 +72,13 @@ def from_onnx(path: Path) -> Network:
         {inputs[0].name: shape},
         paths,
         _readers(graph),
+        max_pool,
     )
     for node in _needed(graph):
         building.add(node)
     if building.problems:
         raise UnsupportedLayerError(
-            f"{path}: cannot take {'; '.join(building.problems)} (known are {', '.join(LAYERS)})"
+            f"{path}: cannot take {'; '.join(building.problems)} (known are {KNOWN})"
         )
     if not building.layers:
         raise OnnxError(f"{path}: holds no layers; export a network that computes something")
@@ -124,6 +127,7 @@ class _Building:
         shapes: shapes of these values, batch axis first, where known.
         paths: module path and own name of each node, by its first result.
         readers: how often each value is read.
+        max_pool: what becomes of max pools.
         hidden: values computed from shapes that a refused layer keeps from being known.
         layers: layers made so far.
         problems: what was refused so far.
@@ -136,6 +140,7 @@ class _Building:
     shapes: dict[str, tuple[int, ...]]
     paths: dict[str, tuple[str, str]]
     readers: dict[str, int]
+    max_pool: MaxPool
     hidden: set[str] = field(default_factory=set)
     layers: list[Layer] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -156,20 +161,20 @@ class _Building:
             ]
             if missing:
                 raise RefusalError(f"reads {missing[0]!r}, which nothing before it gives")
-            layer = self._layer(proto)
+            layers = self._layers(proto)
         except RefusalError as refusal:
             name = proto.name or result
             self.problems.append(f"node {name!r} ({proto.op_type}): {refusal}")
             self.values[result] = result
             return
-        if layer is None:
+        if not layers:
             source = next(name for name in proto.input if name in self.values)
             self.values[result] = self.values[source]
             if source in self.shapes:
                 self.shapes[result] = self.shapes[source]
         else:
-            self.values[result] = layer.name
-            self.layers.append(layer)
+            self.values[result] = layers[-1].name
+            self.layers += layers
 
     def _evaluated(self, proto: Any) -> bool:
         """Compute the results of a node that depends on no image, as far as that can be done."""
@@ -214,7 +219,7 @@ class _Building:
             self.hidden.update(proto.output)
         return hidden
 
-    def _layer(self, proto: Any) -> Layer | None:
+    def _layers(self, proto: Any) -> list[Layer]:
         known = [name for name in proto.input if name in self.values]
         shapes = [self.shapes[name] for name in known if name in self.shapes]
         if proto.op_type not in LAYERS or proto.domain not in ("", "ai.onnx"):
@@ -226,22 +231,27 @@ class _Building:
             {entry.name: _attribute(entry) for entry in proto.attribute},
             self.constants,
             shapes[0] if shapes else None,
+            self.max_pool,
         )
         if proto.op_type == "Add" and len(known) == 1:
             self._add_bias(node, known[0])
-            return None
+            return []
         try:
-            module = LAYERS[proto.op_type](node)
+            modules = LAYERS[proto.op_type](node)
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise RefusalError(f"not well formed ({first_line(error)}); export it again") from error
-        if module is None:
-            return None
-        check_input(module, shapes)
+        if not modules:
+            return []
+        check_input(modules[0], shapes)
         if len(shapes) == len(known):
-            self.shapes[proto.output[0]] = _result_shape(module, shapes)
+            self.shapes[proto.output[0]] = _result_shape(modules, shapes)
         taken = {INPUT, *(layer.name for layer in self.layers)}
         name = free_name(self._name(proto), taken)
-        return Layer(name, module, tuple(self.values[source] for source in known))
+        layers = [Layer(name, modules[0], tuple(self.values[source] for source in known))]
+        for module in modules[1:]:
+            behind = free_name(f"{name}.{type(module).__name__.lower()}", taken)
+            layers.append(Layer(behind, module, (layers[-1].name,)))
+        return layers
 
     def _add_bias(self, node: OnnxNode, source: str) -> None:
         """Put a constant that is added to a bias-free Linear into it."""
@@ -323,9 +333,13 @@ def _attribute(entry: Any) -> Any:
 
 
 @torch.no_grad()
-def _result_shape(module: nn.Module, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+def _result_shape(
+    modules: Sequence[nn.Module], shapes: Sequence[tuple[int, ...]]
+) -> tuple[int, ...]:
     try:
-        result = module.eval()(*(torch.zeros(shape) for shape in shapes))
+        result = modules[0].eval()(*(torch.zeros(shape) for shape in shapes))
+        for module in modules[1:]:
+            result = module.eval()(result)
     except (RuntimeError, ValueError) as error:
         raise RefusalError(
             f"does not fit shape {shapes[0][1:]} ({first_line(error)}); export it again"

@@ -1,113 +1,34 @@
-"""The training loop, on Lightning Fabric: seeded, resumable, with a progress bar on stderr."""
+"""The training loop, on Lightning Fabric: seeded, resumable, in one process or several."""
 
 import math
-import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.optim import Optimizer
 
-from spikeship.training.checkpoint import TrainingState, fingerprint, load_state, save_state
-from spikeship.training.data import DataError, DataSet
+from spikeship.hw_models.atomic import sweep
+from spikeship.training.checkpoint import fingerprint
+from spikeship.training.fit_config import EpochMetrics, FitConfig, FitError
+from spikeship.training.generators import generator_states, restore_generators, seed_generators
+from spikeship.training.processes import (
+    add_up,
+    gather,
+    make_fabric,
+    on_first,
+    share,
+    shared_statistics,
+)
+from spikeship.training.progress import MetricsLog, progress_bar
+from spikeship.training.state import TrainingState, load_state, save_state
 
 Loss = Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, Tensor]]
-
-
-class FitError(ValueError):
-    """A training run that cannot start, go on, or converge, in one line."""
-
-
-@dataclass(frozen=True)
-class FitConfig:
-    """How to train.
-
-    The defaults but for ``epochs`` are those of Rathi et al., ICLR 2020 (arXiv 2005.01807), for
-    ANNs, who train 300 epochs.
-
-    Attributes:
-        epochs: passes over the data.
-        batch_size: samples a step.
-        learning_rate: at the start.
-        optimizer: ``"sgd"`` (with ``momentum``) or ``"adam"`` (which ignores it).
-        momentum: of SGD.
-        weight_decay: L2 penalty.
-        milestones: fractions of ``epochs`` after which the learning rate is multiplied by
-            ``decay``.
-        decay: that factor.
-        seed: of everything random.
-        device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
-
-    Raises:
-        FitError: a value outside its range.
-    """
-
-    epochs: int = 30
-    batch_size: int = 64
-    learning_rate: float = 1e-2
-    optimizer: Literal["sgd", "adam"] = "sgd"
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    milestones: tuple[float, ...] = (0.6, 0.8, 0.9)
-    decay: float = 0.1
-    seed: int = 0
-    device: Literal["cpu", "cuda", "auto"] = "auto"
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "learning_rate", "decay"):
-            if not getattr(self, name) > 0:
-                raise FitError(f"{name} must be positive, got {getattr(self, name)}")
-        if self.seed < 0:
-            raise FitError(f"seed must not be negative, got {self.seed}")
-        if self.optimizer not in ("sgd", "adam"):
-            raise FitError(f"optimizer {self.optimizer!r} is not known; use 'sgd' or 'adam'")
-        if self.device not in ("cpu", "cuda", "auto"):
-            raise FitError(f"device {self.device!r} is not known; use 'cpu', 'cuda' or 'auto'")
-
-    def rate(self, epoch: int) -> float:
-        """Learning rate of an epoch, counted from 0."""
-        passed = sum(epoch >= round(part * self.epochs) for part in self.milestones)
-        return self.learning_rate * self.decay**passed
-
-
-@dataclass(frozen=True)
-class EpochMetrics:
-    """What one epoch of training gave.
-
-    Attributes:
-        epoch: number of the epoch, from 1.
-        loss: mean over the samples, as they were seen during training.
-        accuracy: fraction of the samples, 0..1, likewise.
-        seconds: how long it took.
-    """
-
-    epoch: int
-    loss: float
-    accuracy: float
-    seconds: float
-
-    def line(self, epochs: int) -> str:
-        """Say it in one line, of a run of so many epochs."""
-        return f"epoch {self.epoch}/{epochs}  loss {self.loss:.4f}  accuracy {self.accuracy:.2%}"
 
 
 def fit(
@@ -120,150 +41,280 @@ def fit(
     purpose: Mapping[str, Any] | None = None,
     state_path: Path | None = None,
     quiet: bool = False,
+    parameter_groups: Sequence[dict[str, Any]] | None = None,
+    on_epoch: Callable[[int], None] | None = None,
+    after_step: Callable[[], None] | None = None,
+    validate: Callable[[], float] | None = None,
 ) -> list[EpochMetrics]:
     """Train ``model`` in place; it ends where it began (device) and in eval mode.
 
     All generators (Python, NumPy, torch) are seeded anew from (seed, epoch) when an epoch begins,
-    so a run resumed after any epoch ends, on a CPU, with the same bits as one never interrupted,
-    whatever ``images_of``, ``loss`` and dropout draw.
+    and kept in states written within one. So a run that was killed, at any moment, ends on a CPU
+    with the same bits as one never interrupted, whatever ``images_of``, ``loss`` and dropout draw.
+
+    Under ``torchrun`` every process calls this with the same arguments and takes its part of each
+    batch. All go through the samples in the same order, and end in the weights of one process
+    with the same ``batch_size`` but for the rounding of sums, as far as ``images_of``, ``loss``
+    and the model draw nothing: what they draw for a sample depends on the process that takes it.
+    Batch norm sees the whole batch on CUDA devices, on CPUs each process's part alone. The first
+    process reads and writes all files and shows the progress.
 
     Args:
         model: network to train.
         images_of: gives the network's input for sample indices (int64, on the CPU); may augment.
         labels: class of every sample, int64, shape (samples,).
         config: how to train.
-        loss: gives the loss (scalar) and the class scores (batch, classes) for a batch.
+        loss: gives the loss (scalar, a mean over the samples) and the class scores
+            (batch, classes) for a batch.
         purpose: JSON object of what else makes this run another than others.
-        state_path: where to keep the state after every epoch; a state found there of the same
-            run (config but for the device, labels, weights it started from, and purpose) is
-            resumed.
+        state_path: where to keep the state, after every epoch and every
+            ``config.checkpoint_every`` steps; a state found there of the same run (recipe, number
+            of processes, labels, weights it started from, and purpose) is resumed.
         quiet: no progress bar.
+        parameter_groups: the optimizer's, of the model's parameters; each may have a
+            ``rate_factor`` on the learning rate.
+        on_epoch: called with every epoch, from 0, before its first batch and, where the run is
+            resumed within it, before the state's weights are taken.
+        after_step: called after every step of the optimizer.
+        validate: called after every epoch, in the first process alone, with the model in eval
+            mode; gives its accuracy on images kept for choosing. The model ends with the weights
+            of the epoch where that was highest, of equal ones the first.
 
     Returns:
         One entry an epoch, those before a resume included.
 
     Raises:
-        FitError: no such device, a state of another run at ``state_path``, no samples, or a loss
-            that is not finite.
+        FitError: no such device, a state of another run at ``state_path``, another run's metrics
+            in ``config.log_dir``, no samples, or a loss that is not finite.
         CheckpointError: a damaged file at ``state_path``.
     """
     if len(labels) == 0:
         raise FitError("there are no samples to train on; give a set with training images")
     home = next(model.parameters()).device
-    run = _describe(config, labels, model) | dict(purpose or {})
-    fabric = _fabric(config.device)
+    fabric = make_fabric(config.device, config.precision)
     model.to(fabric.device)
-    optimizer = _optimizer(model, config)
-    history: list[EpochMetrics] = []
-    if state_path is not None and state_path.exists():
-        history = _resume(state_path, run, model, optimizer)
-    wrapped, stepper = fabric.setup(model, optimizer)
+    description = config.recipe() | {
+        "processes": fabric.world_size,
+        "labels": fingerprint({"labels": labels}),
+        "starting weights": fingerprint(model.state_dict()),
+        "validated": validate is not None,
+        **(purpose or {}),
+    }
+    optimizer = _optimizer(model, config, parameter_groups)
+    run = _Run(fabric, model, optimizer, description, state_path)
+    run.resume()
     steps = -(-len(labels) // config.batch_size)
+    objective, stepper = fabric.setup(_Objective(model, loss), optimizer)
+    hidden = quiet or not fabric.is_global_zero
     try:
-        with _few_threads(model), _progress(quiet) as progress:
-            task = progress.add_task("", total=config.epochs * steps)
-            progress.update(task, completed=len(history) * steps)
-            for epoch in range(len(history), config.epochs):
-                began = time.perf_counter()
-                _seed(config.seed, epoch)
-                for group in optimizer.param_groups:
-                    group["lr"] = config.rate(epoch)
+        with ExitStack() as stack:
+            stack.enter_context(_few_threads(model))
+            if fabric.world_size > 1 and fabric.device.type == "cuda":
+                stack.enter_context(shared_statistics(model))
+            log = stack.enter_context(_log(fabric, config, run, steps))
+            progress = stack.enter_context(progress_bar(hidden))
+            done = len(run.history) * steps + run.step
+            task = progress.add_task("", total=config.epochs * steps, completed=done)
+            for epoch in range(len(run.history), config.epochs):
+                if on_epoch is not None:
+                    on_epoch(epoch)
+                order = _order(fabric, config.seed, epoch, len(labels))
+                batches = torch.split(order, config.batch_size)
+                sums, seconds = run.enter_epoch()
+                began = time.perf_counter() - seconds
                 model.train()
-                sums = torch.zeros(2, dtype=torch.float64, device=fabric.device)
-                for batch in torch.split(torch.randperm(len(labels)), config.batch_size):
-                    x = fabric.to_device(images_of(batch))
-                    y = fabric.to_device(labels[batch])
-                    value, scores = loss(wrapped, x, y)
+                for batch in batches[run.step :]:
+                    rate = config.rate(epoch, (run.step + 0.5) / steps)
+                    for group in optimizer.param_groups:
+                        group["lr"] = rate * group.get("rate_factor", 1.0)
+                    mine, count = share(batch, fabric)
+                    x = fabric.to_device(images_of(mine))
+                    y = fabric.to_device(labels[mine])
+                    value, scores = objective(x, y)
                     stepper.zero_grad()
-                    fabric.backward(value)
+                    # averaged over the processes, this is the mean over the batch
+                    fabric.backward(value * (count * fabric.world_size / len(batch)))
+                    if config.clip_norm is not None:
+                        fabric.clip_gradients(
+                            objective,
+                            optimizer,
+                            max_norm=config.clip_norm,
+                            error_if_nonfinite=False,
+                        )
                     stepper.step()
-                    right = (scores.detach().argmax(1) == y).sum()
-                    sums += torch.stack([value.detach() * len(batch), right])
+                    if after_step is not None:
+                        after_step()
+                    right = (scores.detach().argmax(1) == y)[:count].sum()
+                    sums += torch.stack([value.detach() * count, right])
+                    run.step += 1
                     progress.advance(task)
-                mean, accuracy = (sums / len(labels)).tolist()
+                    if run.step % config.checkpoint_every == 0 and run.step < steps:
+                        run.save(sums, time.perf_counter() - began)
+                mean, accuracy = (add_up(fabric, sums) / len(labels)).tolist()
                 if not math.isfinite(mean):
                     raise FitError(
                         f"the loss is {mean} in epoch {epoch + 1}; lower the learning rate "
-                        f"(it was {config.rate(epoch):g})"
+                        f"(it was {rate:g})"
                     )
-                done = EpochMetrics(epoch + 1, mean, accuracy, time.perf_counter() - began)
-                history.append(done)
-                progress.update(task, description=done.line(config.epochs))
-                if state_path is not None:
-                    save_state(state_path, _state(model, optimizer, run, history))
+                seconds = time.perf_counter() - began
+                quality = None
+                if validate is not None:
+                    model.eval()
+                    quality = on_first(fabric, validate)
+                metrics = EpochMetrics(epoch + 1, mean, accuracy, seconds, quality)
+                run.leave_epoch(metrics)
+                if log is not None:
+                    log.write(metrics, rate)
+                progress.update(task, description=metrics.line(config.epochs))
+        run.take_best()
     finally:
         model.to(home).eval()
-    return history
+    return run.history
 
 
-def ann_config(input_shape: Sequence[int], **changes: Any) -> FitConfig:
-    """Settings that train the paper's networks in few epochs.
+class _Objective(nn.Module):
+    """A model and its loss as one module, so that what wraps it sees all that a step computes."""
 
-    From a side of 32 on, the paper's rate (30 epochs instead of 300); smaller images make the
-    networks narrow, which need a larger rate and more epochs, and have the time for them.
+    def __init__(self, model: nn.Module, loss: Loss) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = loss
 
-    Args:
-        input_shape: shape of one image.
-        **changes: fields of :class:`FitConfig` to set otherwise.
+    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        return self.loss(self.model, x, y)
+
+
+@dataclass
+class _Run:
+    """How far a run is, and its file.
+
+    Attributes:
+        fabric: the processes.
+        model: network in training.
+        optimizer: its optimizer.
+        description: JSON object that says which run this is.
+        path: of the state, or None.
+        history: the epochs done.
+        best: weights after the best of them, where the run validates.
+        step: steps done in the epoch after them.
+        resumed: the state that the run goes on from, until it has.
     """
-    narrow = {"epochs": 100, "learning_rate": 5e-2} if input_shape[-1] < 32 else {}
-    return FitConfig(**(narrow | changes))
+
+    fabric: Fabric
+    model: nn.Module
+    optimizer: Optimizer
+    description: dict[str, Any]
+    path: Path | None
+    history: list[EpochMetrics] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    step: int = 0
+    resumed: TrainingState | None = None
+
+    def resume(self) -> None:
+        """Go on from the state in the file, where there is one."""
+        state = self.resumed = on_first(self.fabric, self._found)
+        if state is None:
+            return
+        try:
+            self.model.load_state_dict(state.model)
+            self.history = [EpochMetrics(**entry) for entry in state.history]
+        except (RuntimeError, TypeError) as error:
+            raise FitError(
+                f"{self.path}: does not fit the model; delete it to start over"
+            ) from error
+        self.best = state.best
+        self.step = state.step
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state.optimizer})
+
+    def _found(self) -> TrainingState | None:
+        if self.path is None:
+            return None
+        sweep(self.path)
+        if not self.path.exists():
+            return None
+        state = load_state(self.path)
+        differing = [key for key, value in self.description.items() if state.run.get(key) != value]
+        if differing:
+            raise FitError(
+                f"{self.path}: is the state of another run (differs in {', '.join(differing)}); "
+                "delete it to start over, or give the settings it was made with"
+            )
+        return state
+
+    def enter_epoch(self) -> tuple[Tensor, float]:
+        """Return the epoch's sums so far, of loss and right answers, and the seconds they took."""
+        state, self.resumed = self.resumed, None
+        if state is None or state.step == 0:
+            return torch.zeros(2, dtype=torch.float64, device=self.fabric.device), 0.0
+        # once more, because the epoch's beginning may have changed the model and has drawn
+        self.model.load_state_dict(state.model)
+        mine = state.processes[self.fabric.global_rank]
+        restore_generators(mine, self.fabric.device)
+        return self.fabric.to_device(mine["sums"]), state.seconds
+
+    def leave_epoch(self, metrics: EpochMetrics) -> None:
+        """Count an epoch as done."""
+        quality = metrics.validation
+        if quality is not None and all(
+            entry.validation is None or quality > entry.validation for entry in self.history
+        ):
+            weights = self.model.state_dict()
+            self.best = {name: value.detach().clone() for name, value in weights.items()}
+        self.history.append(metrics)
+        self.step = 0
+        self.save()
+
+    def take_best(self) -> None:
+        """Give the model the weights of the best epoch."""
+        if self.best:
+            self.model.load_state_dict(self.best)
+
+    def save(self, sums: Tensor | None = None, seconds: float = 0.0) -> None:
+        """Write the state; within an epoch with its sums so far and the seconds they took."""
+        if self.path is None:
+            return
+        path, processes = self.path, []
+        if sums is not None:
+            mine = generator_states(self.fabric.device) | {"sums": sums.cpu()}
+            processes = gather(self.fabric, mine)
+        # the rates and the like come from the config again; only the tensors are the run's own
+        tensors = {
+            index: {key: value for key, value in values.items() if isinstance(value, Tensor)}
+            for index, values in self.optimizer.state_dict()["state"].items()
+        }
+        state = TrainingState(
+            self.model.state_dict(),
+            tensors,
+            self.description,
+            [asdict(entry) for entry in self.history],
+            self.best,
+            self.step,
+            seconds,
+            processes,
+        )
+        on_first(self.fabric, lambda: save_state(path, state))
 
 
-def train_ann(
-    model: nn.Module,
-    dataset: DataSet,
-    config: FitConfig,
-    *,
-    state_path: Path | None = None,
-    quiet: bool = False,
-) -> list[EpochMetrics]:
-    """Train a classifier on a set's training images with cross-entropy; see :func:`fit`.
+@contextmanager
+def _log(fabric: Fabric, config: FitConfig, run: _Run, steps: int) -> Iterator[MetricsLog | None]:
+    """Open the metrics' folder with the epochs done so far in it; None for all but the first."""
+    folder = config.log_dir
+    if folder is None:
+        yield None
+        return
+    opened: list[MetricsLog] = []
 
-    CIFAR-10's are shifted and mirrored at random, as the paper does; other sets stay as they are.
+    def start() -> None:
+        opened.append(MetricsLog(Path(folder), resumed=run.resumed is not None))
+        for entry in run.history:
+            opened[0].write(entry, config.rate(entry.epoch - 1, (steps - 0.5) / steps))
 
-    Args:
-        model: network from (batch, *input_shape) to (batch, classes), trained in place.
-        dataset: needs training images and labels.
-        config: how to train.
-        state_path: where to keep the state.
-        quiet: no progress bar.
-
-    Raises:
-        FitError: as :func:`fit`.
-        DataError: the set has no training images or labels.
-    """
-    if dataset.train is None or dataset.train.labels is None:
-        raise DataError(f"{dataset.name}: has no labelled training images; give x_train, y_train")
-    black = -torch.tensor(dataset.mean) / torch.tensor(dataset.std)
-
-    def images_of(indices: Tensor) -> Tensor:
-        images = dataset.normalised("train", indices)
-        return _augmented(images, black) if dataset.name == "cifar10" else images
-
-    def loss(network: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        scores: Tensor = network(x)
-        return functional.cross_entropy(scores, y), scores
-
-    labels = dataset.train.labels
-    return fit(model, images_of, labels, config, loss, state_path=state_path, quiet=quiet)
-
-
-@torch.no_grad()
-def evaluate_ann(model: nn.Module, images: Tensor, batch_size: int = 256) -> Tensor:
-    """Class of every image, int64 on the CPU, shape (images,).
-
-    Args:
-        model: network to run, in eval mode, on whatever device it is.
-        images: float32, normalised, shape (images, *input_shape).
-        batch_size: images run at once.
-    """
-    device = next(model.parameters()).device
-    training = model.training
-    model.eval()
-    classes = [model(part.to(device)).argmax(1).cpu() for part in torch.split(images, batch_size)]
-    model.train(training)
-    return torch.cat(classes) if classes else torch.zeros(0, dtype=torch.int64)
+    on_first(fabric, start)
+    try:
+        yield opened[0] if opened else None
+    finally:
+        for log in opened:
+            log.close()
 
 
 @contextmanager
@@ -278,101 +329,21 @@ def _few_threads(model: nn.Module) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _augmented(images: Tensor, black: Tensor) -> Tensor:
-    """Shift each image by up to 4 pixels each way, black coming in, and mirror half of them."""
-    count, channels, height, width = images.shape
-    padded = black.reshape(1, -1, 1, 1).repeat(count, 1, height + 8, width + 8)
-    padded[:, :, 4:-4, 4:-4] = images
-    top, left = torch.randint(0, 9, (2, count, 1, 1, 1))
-    columns = torch.arange(width).repeat(count, 1, 1, 1)
-    mirrored = torch.rand(count) < 0.5
-    columns[mirrored] = columns[mirrored].flip(-1)
-    return padded[
-        torch.arange(count).reshape(-1, 1, 1, 1),
-        torch.arange(channels).reshape(1, -1, 1, 1),
-        torch.arange(height).reshape(1, 1, -1, 1) + top,
-        columns + left,
-    ]
+def _order(fabric: Fabric, seed: int, epoch: int, samples: int) -> Tensor:
+    """Seed the generators for an epoch; return the order of its samples, alike everywhere."""
+    seed_generators(seed, epoch)
+    order = torch.randperm(samples)
+    if fabric.global_rank:
+        # what processes draw for their own samples must not be alike
+        seed_generators(seed, epoch, fabric.global_rank)
+    return order
 
 
-def _describe(config: FitConfig, labels: Tensor, model: nn.Module) -> dict[str, Any]:
-    """Say, in JSON values, which run this is: the same run ends in the same weights."""
-    run = {key: value for key, value in asdict(config).items() if key != "device"}
-    run["milestones"] = list(config.milestones)
-    run["labels"] = fingerprint({"labels": labels})
-    run["starting weights"] = fingerprint(model.state_dict())
-    return run
-
-
-def _fabric(device: str) -> Fabric:
-    if device == "cuda" and not torch.cuda.is_available():
-        raise FitError("device 'cuda' is not there; use 'cpu' or 'auto'")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Fabric(accelerator=device, devices=1)
-
-
-def _optimizer(model: nn.Module, config: FitConfig) -> Optimizer:
+def _optimizer(
+    model: nn.Module, config: FitConfig, groups: Sequence[dict[str, Any]] | None
+) -> Optimizer:
+    parameters = model.parameters() if groups is None else list(groups)
     rate, decay = config.learning_rate, config.weight_decay
     if config.optimizer == "adam":
-        return torch.optim.Adam(model.parameters(), lr=rate, weight_decay=decay)
-    return torch.optim.SGD(
-        model.parameters(), lr=rate, momentum=config.momentum, weight_decay=decay
-    )
-
-
-def _seed(seed: int, epoch: int) -> None:
-    mixed = int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])
-    random.seed(mixed)
-    np.random.seed(mixed)
-    torch.manual_seed(mixed)
-
-
-def _state(
-    model: nn.Module, optimizer: Optimizer, run: dict[str, Any], history: list[EpochMetrics]
-) -> TrainingState:
-    # the rates and the like come from the config again; only the tensors are the run's own
-    tensors = {
-        index: {key: value for key, value in values.items() if isinstance(value, Tensor)}
-        for index, values in optimizer.state_dict()["state"].items()
-    }
-    return TrainingState(model.state_dict(), tensors, run, [asdict(entry) for entry in history])
-
-
-def _resume(
-    path: Path, run: dict[str, Any], model: nn.Module, optimizer: Optimizer
-) -> list[EpochMetrics]:
-    state = load_state(path)
-    differing = [key for key in run if state.run.get(key) != run[key]]
-    if differing:
-        raise FitError(
-            f"{path}: is the state of another run (differs in {', '.join(differing)}); "
-            "delete it to start over, or give the settings it was made with"
-        )
-    try:
-        model.load_state_dict(state.model)
-        history = [EpochMetrics(**entry) for entry in state.history]
-    except (RuntimeError, TypeError) as error:
-        raise FitError(f"{path}: does not fit the model; delete it to start over") from error
-    optimizer.load_state_dict(optimizer.state_dict() | {"state": state.optimizer})
-    return history
-
-
-def _progress(quiet: bool) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _Rate(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=quiet,
-    )
-
-
-class _Rate(ProgressColumn):
-    """Steps a second."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:.1f}/s")
+        return torch.optim.Adam(parameters, lr=rate, weight_decay=decay)
+    return torch.optim.SGD(parameters, lr=rate, momentum=config.momentum, weight_decay=decay)

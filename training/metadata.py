@@ -10,7 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
+
 from spikeship.training.encoding import InputCoding
+from spikeship.training.integer_grid import GridError, IntegerGrid
 from spikeship.training.neurons import Reset
 
 KEY = "spikeship"
@@ -33,12 +36,14 @@ class NetworkMetadata:
         reset: what a spike does to V.
         dt: length of a step in the graph's unit of time.
         decay: how tau gives the leak: ``euler`` 1 - dt / tau, ``exact`` exp(-dt / tau).
-        v0: V before the first step of the neurons named, in units of V; others start at 0.
+        v0: V before the first step of the neurons named, in units of V; others start at 0. One
+            number, or nested lists that broadcast to the population's shape.
         dropout: chance to drop an element in fine-tuning, by the layer that it follows.
         ranges: smallest and largest weighted input W·s seen, by neuron; the readout's by the
-            last layer's name.
+            last layer's name. With a ``grid``, the neurons' in weight units.
         data: JSON object, the data set's ``name``, ``mean`` and ``std``.
         provenance: JSON object, how the network came to be.
+        grid: the integers that a network fine-tuned for them has, which ``quantize`` then gives.
     """
 
     coding: InputCoding
@@ -46,11 +51,12 @@ class NetworkMetadata:
     reset: Reset
     dt: float = 1.0
     decay: Decay = "euler"
-    v0: Mapping[str, float] = field(default_factory=dict)
+    v0: Mapping[str, Any] = field(default_factory=dict)
     dropout: Mapping[str, float] = field(default_factory=dict)
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    grid: IntegerGrid | None = None
 
     def __post_init__(self) -> None:
         _require(self.num_steps >= 1, "num_steps", self.num_steps, "at least 1")
@@ -59,6 +65,8 @@ class NetworkMetadata:
         _require(self.decay in ("euler", "exact"), "decay", self.decay, "euler or exact")
         for name, p in self.dropout.items():
             _require(0 <= p < 1, f"dropout of {name!r}", p, "a chance, 0 <= p < 1")
+        for name, start in self.v0.items():
+            _require(_are_numbers(start), f"v0 of {name!r}", start, "numbers in even lists")
         for name, (low, high) in self.ranges.items():
             _require(low <= high, f"range of {name!r}", [low, high], "smallest, then largest")
 
@@ -87,6 +95,8 @@ class NetworkMetadata:
             "data": dict(self.data),
             "provenance": dict(self.provenance),
         }
+        if self.grid is not None:
+            entries["grid"] = self.grid.to_dict()
         try:
             return json.dumps(entries, allow_nan=False)
         except (TypeError, ValueError) as error:
@@ -121,7 +131,11 @@ class NetworkMetadata:
             )
         except ValueError as error:
             raise MetadataError(f"metadata: {error}") from error
-        v0, dropout = _entry(entries, "v0", dict), _entry(entries, "dropout", dict)
+        dropout = _entry(entries, "dropout", dict)
+        try:
+            grid = IntegerGrid.from_dict(entries["grid"]) if "grid" in entries else None
+        except GridError as error:
+            raise MetadataError(f"metadata: {error}; write the graph again") from error
         ranges = {}
         for name, bounds in _entry(entries, "ranges", dict).items():
             two = isinstance(bounds, list) and len(bounds) == 2
@@ -134,17 +148,26 @@ class NetworkMetadata:
             reset=_entry(entries, "reset", str),
             dt=_entry(entries, "dt", float),
             decay=_entry(entries, "decay", str),
-            v0={name: _entry(v0, name, float) for name in v0},
+            v0=_entry(entries, "v0", dict),
             dropout={name: _entry(dropout, name, float) for name in dropout},
             ranges=ranges,
             data=_entry(entries, "data", dict),
             provenance=_entry(entries, "provenance", dict),
+            grid=grid,
         )
 
 
 def _require(holds: bool, entry: str, value: Any, wanted: str) -> None:
     if not holds:
         raise MetadataError(f"metadata: {entry} is {value!r}, not {wanted}; write the graph again")
+
+
+def _are_numbers(values: Any) -> bool:
+    try:
+        array = np.array(values)
+    except ValueError:  # lists of different lengths
+        return False
+    return array.dtype.kind in "if" and bool(np.all(np.isfinite(array)))
 
 
 def _entry(entries: Mapping[str, Any], key: str, kind: type) -> Any:

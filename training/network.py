@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar, overload
 
 import torch
 from torch import Tensor, nn
 
 INPUT = "input"
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,17 @@ class Network(nn.Module):
         """Layers that read ``name``."""
         return tuple(layer for layer in self.layers if name in layer.inputs)
 
+    @overload
+    def walk(self, x: Tensor) -> Iterator[tuple[Layer, tuple[Tensor, ...], Tensor]]: ...
+
+    @overload
     def walk(
-        self, x: Tensor, call: Callable[[Layer, tuple[Tensor, ...]], Tensor] | None = None
-    ) -> Iterator[tuple[Layer, tuple[Tensor, ...], Tensor]]:
+        self, x: _Value, call: Callable[[Layer, tuple[_Value, ...]], _Value]
+    ) -> Iterator[tuple[Layer, tuple[_Value, ...], _Value]]: ...
+
+    def walk(
+        self, x: Any, call: Callable[[Layer, tuple[Any, ...]], Any] | None = None
+    ) -> Iterator[tuple[Layer, tuple[Any, ...], Any]]:
         """Run the network and yield each layer with its inputs and its result, in order.
 
         A value is dropped once its last reader has run; a caller that drops what is yielded

@@ -5,7 +5,7 @@ At local step t a neuron takes what its inputs emitted at their own step t::
     V <- leak * V + I(t);   s(t) = 1 where V > theta else 0;   V <- V - theta * s(t)   (or V <- 0)
 
 Nothing crosses layers out of step, so a layer is computed for all T steps at once: stateless
-layers see time and batch folded into one axis, neurons scan contiguous slices of time.
+layers see time and batch folded into one axis, neurons scan over time (``scan``).
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,80 +14,18 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from spikeship.training.compact import Value, run
 from spikeship.training.encoding import InputCoding
 from spikeship.training.network import Layer, Network
-from spikeship.training.surrogates import NEVER, Surrogate, TimingSurrogate, surrogate
+from spikeship.training.paper_frame import scan_paper
+from spikeship.training.scan import Recompute, Rule, scan
+from spikeship.training.surrogates import surrogate
 
 Reset = Literal["subtract", "zero"]
+Timing = Literal["local", "paper"]
 
-
-class _Scan(torch.autograd.Function):
-    """A population of neurons over time, with its own backward pass.
-
-    Autograd would keep some five tensors a step. This keeps one byte a neuron and step where the
-    slope depends on spike times, and the potential where it depends on that. No gradient passes
-    through the reset.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        weighted: Tensor,
-        threshold: Tensor,
-        leak: float,
-        v0: float,
-        reset: Reset,
-        slope: Surrogate,
-    ) -> Tensor:
-        timing = isinstance(slope, TimingSurrogate)
-        history = None
-        if ctx.needs_input_grad[0]:
-            history = torch.empty_like(weighted, dtype=torch.bool if timing else weighted.dtype)
-        spikes = torch.empty_like(weighted)
-        v = torch.full_like(weighted[0], v0)
-        for t in range(len(weighted)):
-            if leak != 1.0:
-                v.mul_(leak)
-            v.add_(weighted[t])
-            fired = v > threshold
-            if history is not None:
-                history[t] = fired if timing else v
-            spikes[t] = fired
-            if reset == "subtract":
-                v.addcmul_(spikes[t], threshold, value=-1)
-            else:
-                v.masked_fill_(fired, 0.0)
-        if history is not None:
-            ctx.save_for_backward(history, threshold)
-            ctx.rule = leak, reset, slope
-        return spikes
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (grad,) = grads
-        history, threshold = ctx.saved_tensors
-        leak, reset, slope = ctx.rule
-        timing = isinstance(slope, TimingSurrogate)
-        result = torch.empty_like(history, dtype=grad.dtype)
-        # first what reaches V at each step through that step's spike …
-        if timing:
-            table = slope.table(len(grad), grad)
-            last = torch.full_like(grad[0], -NEVER, dtype=torch.int64)
-            for t in range(len(grad)):
-                result[t] = torch.take(table, t - last)
-                last.masked_fill_(history[t], t)
-        else:
-            for t in range(len(grad)):
-                result[t] = slope.slope(history[t] / threshold - 1)
-        result.mul_(grad).div_(threshold)
-        # … then, backwards, what V hands on to the next step
-        for t in range(len(grad) - 2, -1, -1):
-            if reset == "subtract":
-                result[t].add_(result[t + 1], alpha=leak)
-            else:
-                fired = history[t] if timing else history[t] > threshold
-                result[t].add_(result[t + 1].masked_fill(fired, 0.0), alpha=leak)
-        return result, None, None, None, None, None
+# a learnt threshold stays above this part of where it began
+_LEAST_PART = 1e-3
 
 
 class SpikingNeuron(nn.Module):
@@ -96,56 +34,96 @@ class SpikingNeuron(nn.Module):
     Args:
         threshold: theta, positive: one value, or a tensor that broadcasts to the population's
             shape, such as (channel, 1, 1).
-        leak: factor on V from step to step, 0..1; 1 keeps it all.
-        v0: V before the first step.
+        leak: factor on V from step to step, 0..1, likewise; 1 keeps it all.
+        v0: V before the first step, likewise.
         reset: ``subtract`` theta at a spike, or set V to ``zero``.
         surrogate_name: slope for the backward pass, a name in ``surrogates.SURROGATES``.
+        attached: whether gradients pass through the reset.
+        timing: ``local`` decides on the V of the step itself, as the chip does; ``paper`` on that
+            of the step before (``paper_frame``).
 
     Raises:
         ValueError: a value outside its range, or an unknown surrogate.
     """
 
     threshold: Tensor
+    leak: Tensor
+    v0: Tensor
 
     def __init__(
         self,
         threshold: Tensor | float,
         *,
-        leak: float = 1.0,
-        v0: float = 0.0,
+        leak: Tensor | float = 1.0,
+        v0: Tensor | float = 0.0,
         reset: Reset = "subtract",
         surrogate_name: str = "linear",
+        attached: bool = False,
+        timing: Timing = "local",
     ) -> None:
         super().__init__()
         theta = torch.as_tensor(threshold)
+        kept = torch.as_tensor(leak, dtype=theta.dtype)
         if not bool((theta > 0).all()):
             raise ValueError(f"threshold must be positive, got {float(theta.min())}")
-        if not 0.0 <= leak <= 1.0:
+        if not bool(((kept >= 0) & (kept <= 1)).all()):
             raise ValueError(f"leak must lie in 0..1, got {leak}")
         if reset not in ("subtract", "zero"):
             raise ValueError(f"reset {reset!r} is not known; use subtract or zero")
+        if timing not in ("local", "paper") or (timing == "paper" and reset != "subtract"):
+            raise ValueError(
+                f"timing {timing!r} with reset {reset!r} is not known; use local, or paper with "
+                "reset subtract"
+            )
         surrogate(surrogate_name)
         self.register_buffer("threshold", theta)
-        self.leak = leak
-        self.v0 = v0
+        self.register_buffer("leak", kept)
+        self.register_buffer("v0", torch.as_tensor(v0, dtype=theta.dtype))
         self.reset: Reset = reset
         self.surrogate_name = surrogate_name
+        self.attached = attached
+        self.timing: Timing = timing
+        # decide as the integers do; for weighted input in weight units (qat)
+        self.integers = False
+        self._least = 0.0
 
     def forward(self, weighted: Tensor) -> Tensor:
         """Turn weighted input of shape (time, batch, …) into spikes, 0 or 1, of that shape."""
-        spikes: Tensor = _Scan.apply(  # type: ignore[no-untyped-call]
-            weighted,
-            self.threshold,
-            self.leak,
-            self.v0,
-            self.reset,
-            surrogate(self.surrogate_name),
-        )
-        return spikes
+        return self.fire(weighted)[0]
+
+    def fire(self, weighted: Tensor, recompute: Recompute | None = None) -> tuple[Tensor, Tensor]:
+        """Spikes as ``forward``'s, and the same in bytes where backward will keep them.
+
+        Args:
+            weighted: weighted input, shape (time, batch, …).
+            recompute: gives ``weighted`` again; then no potential is kept for backward.
+        """
+        if self.timing == "paper":
+            spikes = scan_paper(weighted, self.threshold, self.leak, self.v0, self.surrogate_name)
+            return spikes, spikes.detach().to(torch.uint8)
+        rule = Rule(self.reset == "zero", self.surrogate_name, self.attached, self.integers)
+        return scan(weighted, self.threshold, self.leak, self.v0, rule, recompute)
+
+    def learn(self, *, threshold: bool = False, leak: bool = False) -> None:
+        """Make theta or the leak parameters, one for every value they hold now."""
+        for name, wanted in (("threshold", threshold), ("leak", leak)):
+            value = getattr(self, name)
+            if wanted and not isinstance(value, nn.Parameter):
+                delattr(self, name)
+                self.register_parameter(name, nn.Parameter(value.detach().clone()))
+        self._least = _LEAST_PART * float(self.threshold.detach().min())
+
+    @torch.no_grad()
+    def constrain(self) -> None:
+        """Bring what is learnt back into its range, as an optimizer's step may leave it."""
+        if isinstance(self.threshold, nn.Parameter):
+            self.threshold.clamp_(min=self._least)
+        if isinstance(self.leak, nn.Parameter):
+            self.leak.clamp_(0.0, 1.0)
 
     def extra_repr(self) -> str:
         """Say what ``repr`` shows."""
-        return f"leak={self.leak}, v0={self.v0}, reset={self.reset}, {self.surrogate_name}"
+        return f"reset={self.reset}, {self.surrogate_name}, {self.timing}"
 
 
 class HeldDropout(nn.Module):
@@ -166,10 +144,12 @@ class HeldDropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Drop elements of ``x``, shape (time, batch, …), in training; else return it."""
-        if not self.training:
-            return x
+        return x * self.mask(x) if self.training else x
+
+    def mask(self, x: Tensor) -> Tensor:
+        """Draw a mask for ``x``: 0, or what keeps the mean, shape (batch, …)."""
         keep = 1.0 - self.p
-        return x * torch.empty_like(x[0]).bernoulli_(keep).div_(keep)
+        return torch.empty_like(x[0]).bernoulli_(keep).div_(keep)
 
     def extra_repr(self) -> str:
         """Say what ``repr`` shows."""
@@ -220,6 +200,9 @@ class SpikingNetwork(nn.Module):
             neuron and, under the last layer's name, by the readout.
         data: JSON object, ``name``, ``mean`` and ``std`` of the data set.
         provenance: JSON object, how the network came to be.
+
+    Setting ``checkpointing`` keeps no potentials for backward and computes them again there: less
+    memory with surrogates that depend on the potential, one more forward pass of each layer.
     """
 
     def __init__(
@@ -241,6 +224,7 @@ class SpikingNetwork(nn.Module):
         self.ranges = dict(ranges or {})
         self.data = dict(data or {})
         self.provenance = dict(provenance or {})
+        self.checkpointing = False
 
     @property
     def neurons(self) -> dict[str, SpikingNeuron]:
@@ -262,7 +246,7 @@ class SpikingNetwork(nn.Module):
         """
         for name, weighted, spikes in self.walk(messages):
             if name == self.network.output:
-                return weighted.sum(0)
+                return weighted.sum(0, dtype=torch.promote_types(weighted.dtype, torch.float32))
             # not kept while the next layer runs
             del weighted, spikes
         raise AssertionError("a network ends in its output")
@@ -287,21 +271,21 @@ class SpikingNetwork(nn.Module):
             )
         folded = messages.shape[1], messages.shape[0]
 
-        def call(layer: Layer, inputs: tuple[Tensor, ...]) -> Tensor:
-            if not isinstance(layer.module, SpikingNeuron | HeldDropout):
-                result: Tensor = layer.module(*inputs)
-                return result
-            (x,) = inputs
-            result = layer.module(x.view(*folded, *x.shape[1:]))
-            return result.flatten(0, 1)
-
-        for layer, inputs, result in self.network.walk(self._fold(messages), call):
+        def call(layer: Layer, inputs: tuple[Value, ...]) -> Value:
             if isinstance(layer.module, SpikingNeuron):
-                weighted, spikes = (x.view(*folded, *x.shape[1:]) for x in (*inputs, result))
+                return self._fire(layer.module, inputs[0], folded)
+            if isinstance(layer.module, HeldDropout):
+                return self._drop(layer.module, inputs[0], folded)
+            return run(layer.module, inputs)
+
+        start = Value(self._fold(messages), lambda: self._fold(messages))
+        for layer, inputs, result in self.network.walk(start, call):
+            if isinstance(layer.module, SpikingNeuron):
+                weighted, spikes = (_unfolded(value.tensor, folded) for value in (*inputs, result))
                 yield Activity(layer.name, weighted, spikes)
                 del weighted, spikes
             elif layer.name == self.network.output:
-                yield Activity(layer.name, result.view(*folded, *result.shape[1:]), None)
+                yield Activity(layer.name, _unfolded(result.tensor, folded), None)
             del inputs, result
 
     def _fold(self, messages: Tensor) -> Tensor:
@@ -309,3 +293,35 @@ class SpikingNetwork(nn.Module):
         if folded.ndim == 4:
             folded = folded.contiguous(memory_format=torch.channels_last)
         return folded
+
+    def _fire(self, neuron: SpikingNeuron, value: Value, folded: tuple[int, int]) -> Value:
+        recompute = None
+        if self.checkpointing and value.again is not None:
+            again = value.again
+
+            def recompute() -> Tensor:
+                return _unfolded(again(), folded)
+
+        spikes, held = neuron.fire(_unfolded(value.tensor, folded), recompute)
+        if not held.numel():
+            return Value(spikes.flatten(0, 1))
+        kind = spikes.dtype
+        return Value(spikes.flatten(0, 1), lambda: held.flatten(0, 1).to(kind))
+
+    def _drop(self, dropout: HeldDropout, value: Value, folded: tuple[int, int]) -> Value:
+        if not self.training:
+            return value
+        tensor = _unfolded(value.tensor, folded)
+        mask = dropout.mask(tensor)
+        again = value.again
+
+        def anew() -> Tensor:
+            assert again is not None
+            return (_unfolded(again(), folded) * mask).flatten(0, 1)
+
+        return Value((tensor * mask).flatten(0, 1), None if again is None else anew)
+
+
+def _unfolded(x: Tensor, folded: tuple[int, int]) -> Tensor:
+    """Part the first axis into time and batch."""
+    return x.view(*folded, *x.shape[1:])

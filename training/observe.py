@@ -10,6 +10,7 @@ import operator
 import torch
 from torch import Tensor, nn
 
+from spikeship.training.data import Samples
 from spikeship.training.encoding import encode
 from spikeship.training.form import sample_shapes
 from spikeship.training.network import Add, Network
@@ -28,7 +29,7 @@ def fitting_batch(network: Network, num_steps: int) -> int:
 @torch.no_grad()
 def evaluate(
     snn: SpikingNetwork,
-    images: Tensor,
+    images: Samples,
     *,
     seed: int = 0,
     indices: Tensor | None = None,

@@ -1,9 +1,11 @@
 """Surrogate slopes: what backpropagation uses in place of a spike's derivative.
 
 A spike is ``s = 1 where z > 0`` with ``z = V / theta - 1``, V taken before the reset. Each function
-here stands for ds/dz; with respect to V it is divided by theta. Adding one is a row in a table.
+here stands for ds/dz; with respect to V it is divided by theta. Adding one is a row in the table
+here and a case in ``compiled_scan``.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -11,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-SurrogateName = Literal["stdb", "linear"]
+SurrogateName = Literal["stdb", "linear", "triangle", "atan", "sigmoid"]
 
 # a neuron that has not spiked yet counts as having spiked so many steps before the first
 NEVER = 1000
@@ -53,13 +55,32 @@ def stdb(dt: Tensor) -> Tensor:
 
 
 def linear(z: Tensor) -> Tensor:
-    """Triangle ``0.3 * max(0, 1 - |z|)`` (Bellec et al., NeurIPS 2018)."""
+    """Low triangle ``0.3 * max(0, 1 - |z|)`` (Bellec et al., NeurIPS 2018)."""
     return 0.3 * (1 - z.abs()).clamp(min=0)
+
+
+def triangle(z: Tensor) -> Tensor:
+    """Triangle of area one, ``max(0, 1 - |z|)`` (Esser et al., PNAS 2016; TET's, ICLR 2022)."""
+    return (1 - z.abs()).clamp(min=0)
+
+
+def atan(z: Tensor) -> Tensor:
+    """Derivative of ``atan(pi * z) / pi``: ``1 / (1 + (pi z)^2)`` (Fang et al., ICCV 2021)."""
+    return 1 / (1 + (math.pi * z).square())
+
+
+def sigmoid(z: Tensor) -> Tensor:
+    """Derivative of ``sigmoid(4 z)``, which is 1 at the threshold (Zenke and Ganguli, 2018)."""
+    fire = torch.sigmoid(4 * z)
+    return 4 * fire * (1 - fire)
 
 
 SURROGATES: dict[str, Surrogate] = {
     "stdb": TimingSurrogate(stdb),
     "linear": PotentialSurrogate(linear),
+    "triangle": PotentialSurrogate(triangle),
+    "atan": PotentialSurrogate(atan),
+    "sigmoid": PotentialSurrogate(sigmoid),
 }
 
 

@@ -4,6 +4,7 @@ Nodes are called after the torch module paths. A sum is several edges into one n
 stands in the metadata, and everything else that NIR leaves open does too (see metadata.py).
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import nir
@@ -14,9 +15,11 @@ from torch import Tensor, nn
 
 from spikeship.hw_models.atomic import replacing
 from spikeship.training.form import check_form, sample_shapes
+from spikeship.training.integer_grid import IntegerGrid
 from spikeship.training.metadata import KEY, NetworkMetadata
 from spikeship.training.network import INPUT, Add, Layer, Network
 from spikeship.training.neurons import HeldDropout, Scale, SpikingNetwork, SpikingNeuron
+from spikeship.training.qat import AwareNetwork
 
 OUTPUT = "output"
 DT = 1.0
@@ -31,14 +34,20 @@ class ToNirError(ValueError):
 def to_nir(snn: SpikingNetwork) -> nir.NIRGraph:
     """Write a spiking network as a NIR graph that shares nothing with it.
 
-    A neuron without leak is ``IF`` with r = 1 / dt, one with leak ``LIF`` with
-    tau = dt / (1 - leak) and r = tau / dt; dt is 1, arrays have the population's shape.
+    A population without leak is ``IF`` with r = 1 / dt, one with leak ``LIF`` with
+    tau = dt / (1 - leak) and r = tau / dt; dt is 1, arrays have the population's shape. Of a
+    network fine-tuned for its integers (``qat``) the real worth of those is written, and their
+    scales and exponents in the metadata.
 
     Raises:
         FormError: layers that no spiking network of ours has.
-        ToNirError: neurons that differ in their reset, or dropout that only some of the readers
-            of a layer see.
+        ToNirError: neurons that differ in their reset or decide in the paper's frame, or dropout
+            that only some of the readers of a layer see.
     """
+    ranges, grid = snn.ranges, None
+    if isinstance(snn, AwareNetwork):
+        grid = snn.grid
+        snn = snn.rounded()
     network = snn.network
     check_form(network)
     shapes = sample_shapes(network)
@@ -55,7 +64,7 @@ def to_nir(snn: SpikingNetwork) -> nir.NIRGraph:
         edges += [(name, node_name(layer.name)) for name in _nodes_behind(network, source)]
     nodes[OUTPUT] = nir.Output(output_type={"output": np.array(shapes[network.output])})
     edges.append((node_name(network.output), OUTPUT))
-    metadata = {KEY: _metadata(snn).to_json()}
+    metadata = {KEY: _metadata(snn, ranges, grid).to_json()}
     # NIR's own check takes kernels for square and groups for one; ours has been made
     return nir.NIRGraph(nodes=nodes, edges=edges, metadata=metadata, type_check=False)
 
@@ -77,8 +86,18 @@ def write_nir(path: Path, graph: nir.NIRGraph) -> None:
         nir.write(temporary, graph, compression_opts=1)
 
 
-def _metadata(snn: SpikingNetwork) -> NetworkMetadata:
+def _metadata(
+    snn: SpikingNetwork,
+    ranges: Mapping[str, tuple[float, float]],
+    grid: IntegerGrid | None,
+) -> NetworkMetadata:
     neurons = snn.neurons
+    for name, neuron in neurons.items():
+        if neuron.timing != "local":
+            raise ToNirError(
+                f"neuron {name!r}: decides on the V of the step before (timing 'paper'), which no "
+                "chip does; convert with timing 'local'"
+            )
     resets = {neuron.reset for neuron in neurons.values()} or {"subtract"}
     if len(resets) > 1:
         raise ToNirError("neurons differ in their reset; give all the same, subtract or zero")
@@ -88,15 +107,16 @@ def _metadata(snn: SpikingNetwork) -> NetworkMetadata:
         num_steps=snn.num_steps,
         reset=reset,
         dt=DT,
-        v0={name: neuron.v0 for name, neuron in neurons.items() if neuron.v0 != 0.0},
+        v0={name: neuron.v0.tolist() for name, neuron in neurons.items() if neuron.v0.any()},
         dropout=dict(
             _dropout(snn.network, layer)
             for layer in snn.network.layers
             if isinstance(layer.module, HeldDropout)
         ),
-        ranges=snn.ranges,
+        ranges=ranges,
         data=snn.data,
         provenance=snn.provenance,
+        grid=grid,
     )
 
 
@@ -169,10 +189,11 @@ def _conv(conv: nn.Conv2d, entering: Shape, leaving: Shape) -> nir.Conv2d:
 def _neuron(neuron: SpikingNeuron, shape: Shape) -> nir.NIRNode:
     threshold = _array(neuron.threshold.expand(shape))
     zeros = np.zeros_like(threshold)
-    if neuron.leak == 1.0:
+    kept = neuron.leak.detach().cpu().double().expand(shape).numpy()
+    if np.all(kept == 1.0):
         return nir.IF(r=zeros + 1 / DT, v_threshold=threshold, v_reset=zeros)
-    # in float64, so that the leak comes back as it was
-    tau = np.full(shape, DT / (1.0 - neuron.leak))
+    # in float64, so that the leak comes back as it was; where all is kept it does as exactly 1
+    tau = DT / np.maximum(1.0 - kept, 2.0**-60)
     return nir.LIF(tau=tau, r=tau / DT, v_leak=zeros, v_threshold=threshold, v_reset=zeros.copy())
 
 

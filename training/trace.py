@@ -1,25 +1,25 @@
 """From any feed-forward nn.Module to a Network, by torch.fx."""
 
 import copy
-import itertools
-import math
-import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from spikeship.training.network import INPUT, Add, Layer, Network
+from spikeship.training.fx_layers import LEAVES, SUPPORTED, Seen, average_max_pools, layers_of
+from spikeship.training.network import INPUT, Layer, Network
+from spikeship.training.pools import MaxPool
+from spikeship.training.refusal import (
+    RefusalError,
+    UnsupportedLayerError,
+    check_input,
+    first_line,
+    free_name,
+)
 
-SUPPORTED = "Conv2d, Linear, BatchNorm2d, ReLU, AvgPool2d, Dropout, Flatten, Identity and sums"
-_Shapes = dict[fx.Node, tuple[int, ...]]
 _SAMPLES = 2  # tells a batch axis of any size from one fixed at 1
-
-
-class UnsupportedLayerError(ValueError):
-    """Parts of a network that have no place in a Network: all of them, by name, in one line."""
 
 
 class TraceError(ValueError):
@@ -27,7 +27,7 @@ class TraceError(ValueError):
 
 
 @torch.no_grad()
-def trace(model: nn.Module, input_shape: Sequence[int]) -> Network:
+def trace(model: nn.Module, input_shape: Sequence[int], *, max_pool: MaxPool = "refuse") -> Network:
     """Turn a module into the Network that it computes in eval mode.
 
     Layers are called by their module path, those written as functions by the name torch.fx gives
@@ -37,6 +37,9 @@ def trace(model: nn.Module, input_shape: Sequence[int]) -> Network:
         model: a feed-forward network of layers and functions that SUPPORTED names, each layer
             used once; its forward takes one tensor and returns one.
         input_shape: shape of one sample, (channel, height, width) or (features,).
+        max_pool: what becomes of max pools, which have no spiking form. ``average`` puts an
+            average pool of the same kernel where that is the stride: the result is then another
+            network, which must be fine-tuned before it is converted.
 
     Raises:
         UnsupportedLayerError: parts that a Network cannot hold, all of them by name.
@@ -47,6 +50,7 @@ def trace(model: nn.Module, input_shape: Sequence[int]) -> Network:
         raise TraceError(f"input shape {shape} holds nothing; give (channel, height, width)")
     own = copy.deepcopy(model).cpu().float().eval()
     graph = _symbolic(own)
+    differs = max_pool == "average" and average_max_pools(own, graph)
     nodes = _needed(graph)
     run = _Run(fx.GraphModule(own, graph))
     generator = torch.Generator().manual_seed(0)
@@ -56,13 +60,13 @@ def trace(model: nn.Module, input_shape: Sequence[int]) -> Network:
         expected = run.run(sample.clone())
         if not isinstance(expected, Tensor):
             raise TypeError(f"it returns a {type(expected).__name__}, not a tensor")
-        if not any(node.target is functional.dropout for node in nodes):
+        if not (differs or any(node.target is functional.dropout for node in nodes)):
             # the graph has lost what += does to other names of the same tensor
             expected = own(sample.clone())
     except Exception as error:
         failure = error
     # even after a failure, as what a Network cannot hold may be the reason for it
-    layers = _layers(own, nodes, run.shapes)
+    layers = _layers(own, nodes, run.seen)
     if failure is not None:
         raise TraceError(
             f"{run.at or 'the module'} cannot take what an input of shape {shape} leads to "
@@ -79,9 +83,14 @@ def trace(model: nn.Module, input_shape: Sequence[int]) -> Network:
     return network.train(model.training)
 
 
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, LEAVES) or super().is_leaf_module(m, module_qualified_name)
+
+
 def _symbolic(model: nn.Module) -> fx.Graph:
     try:
-        graph = fx.Tracer().trace(model)
+        graph = _Tracer().trace(model)
     # a forward may fail in any way when it is given a proxy
     except Exception as error:
         raise TraceError(
@@ -111,19 +120,21 @@ def _needed(graph: fx.Graph) -> list[fx.Node]:
 
 
 class _Run(fx.Interpreter):
-    """Runs a graph, without its dropouts, and notes the shape of every tensor."""
+    """Runs a graph, without its dropouts, and notes shapes and sizes."""
 
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module)
         self.extra_traceback = False
-        self.shapes: _Shapes = {}
+        self.seen = Seen()
         self.at = ""
 
     def run_node(self, n: fx.Node) -> Any:
         self.at = str(n.target) if n.op == "call_module" else n.name
         result = super().run_node(n)
         if isinstance(result, Tensor):
-            self.shapes[n] = tuple(result.shape)
+            self.seen.shapes[n] = tuple(result.shape)
+        else:
+            self.seen.values[n] = result
         return result
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -133,11 +144,8 @@ class _Run(fx.Interpreter):
         return super().call_function(target, args, kwargs)
 
 
-class RefusalError(Exception):
-    """Why one node cannot become a layer, and the fix; collected into UnsupportedLayerError."""
-
-
-def _layers(model: nn.Module, nodes: Sequence[fx.Node], shapes: _Shapes) -> list[Layer]:
+def _layers(model: nn.Module, nodes: Sequence[fx.Node], seen: Seen) -> list[Layer]:
+    shapes = seen.shapes
     paths = [str(node.target) for node in nodes if node.op == "call_module"]
     complete = nodes[-1] in shapes
     taken = {INPUT, *paths}
@@ -162,21 +170,26 @@ def _layers(model: nn.Module, nodes: Sequence[fx.Node], shapes: _Shapes) -> list
                 continue
             path = name = free_name(node.name, taken)
             kind = getattr(node.target, "__name__", str(node.target))
+        taken.add(name)
         try:
             if paths.count(path) > 1:
                 raise RefusalError("applied more than once; give each use a module of its own")
-            module, sources = _convert(model, node, shapes)
+            modules, sources = layers_of(model, node, seen)
             inputs = tuple(values[source] for source in sources if source in values)
             if len(inputs) != len(sources):
                 raise RefusalError("reads a constant; use a layer that holds it")
-            if module is None:
+            if not modules:
                 values[node] = inputs[0]
                 continue
-            check_input(module, [shapes[source] for source in sources if source in shapes])
-            layers.append(Layer(name, module, inputs))
+            first, *others = modules
+            check_input(first, [shapes[source] for source in sources if source in shapes])
+            layers.append(Layer(name, first, inputs))
+            for module in others:
+                before, name = name, free_name(f"{name}.{type(module).__name__.lower()}", taken)
+                layers.append(Layer(name, module, (before,)))
+                taken.add(name)
         except RefusalError as refusal:
             problems[name] = f"{name} ({kind}): {refusal}"
-        taken.add(name)
         values[node] = name
     if problems:
         raise UnsupportedLayerError(
@@ -185,134 +198,3 @@ def _layers(model: nn.Module, nodes: Sequence[fx.Node], shapes: _Shapes) -> list
     if not layers:
         raise TraceError("the module has no layers; give one that computes something")
     return layers
-
-
-def free_name(name: str, taken: Iterable[str]) -> str:
-    """Return ``name``, with a number behind it where it is in ``taken``."""
-    candidates = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(1)))
-    return next(candidate for candidate in candidates if candidate not in taken)
-
-
-def _convert(
-    model: nn.Module, node: fx.Node, shapes: _Shapes
-) -> tuple[nn.Module | None, list[fx.Node]]:
-    """Give the layer a node stands for, None where it changes nothing, and what it reads."""
-    arguments = [*node.args, *node.kwargs.values()]
-    sources = [argument for argument in arguments[:1] if isinstance(argument, fx.Node)]
-    if node.op == "call_module":
-        module = model.get_submodule(str(node.target))
-        if type(module) in (nn.Flatten, nn.Identity):
-            return _reshape(node, sources, shapes), sources
-        if type(module) in _MODULES:
-            return _MODULES[type(module)](module), sources
-    elif node.target in _SUMS:
-        sources = [argument for argument in arguments[:2] if isinstance(argument, fx.Node)]
-        if len(sources) != 2 or sources[0] is sources[1] or len(arguments) > 2:
-            raise RefusalError("sums something else than two layers' results; use a plain x + y")
-        return Add(), sources
-    elif node.target in _RESHAPES:
-        return _reshape(node, sources, shapes), sources
-    elif node.target in _FUNCTIONS:
-        names, make = _FUNCTIONS[node.target]
-        given = dict(zip(names, node.args, strict=False)) | node.kwargs
-        argument = given.pop("input")
-        return make(given), [argument] if isinstance(argument, fx.Node) else []
-    raise RefusalError("not known; replace it")
-
-
-def _conv(module: nn.Conv2d) -> nn.Module:
-    if module.padding_mode != "zeros":
-        raise RefusalError(f"padding_mode {module.padding_mode!r}; use 'zeros'")
-    if module.padding == "valid":
-        module.padding = (0, 0)
-    elif module.padding == "same":
-        total = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]
-        if any(both % 2 for both in total):
-            raise RefusalError(
-                "padding 'same' that is not the same on both sides; use an odd kernel"
-            )
-        module.padding = tuple(both // 2 for both in total)
-    return module
-
-
-def _batch_norm(module: nn.BatchNorm2d) -> nn.Module:
-    if module.running_mean is None:
-        raise RefusalError("keeps no running statistics; use track_running_stats=True")
-    return module
-
-
-def _pool(module: nn.AvgPool2d) -> nn.Module:
-    if module.ceil_mode or module.divisor_override is not None:
-        raise RefusalError("ceil_mode or divisor_override; leave them out")
-    if not module.count_include_pad and torch.as_tensor(module.padding).any():
-        raise RefusalError("padding that is not counted; leave out the padding")
-    return nn.AvgPool2d(module.kernel_size, module.stride, module.padding)
-
-
-def _reshape(node: fx.Node, sources: Sequence[fx.Node], shapes: _Shapes) -> nn.Module | None:
-    if node not in shapes or not sources:
-        return nn.Flatten()
-    before, after = shapes[sources[0]], shapes[node]
-    if before == after:
-        return None
-    if after != (before[0], math.prod(before[1:])):
-        raise RefusalError(
-            f"turns shape {before[1:]} into {after[1:]}; flatten all axes but the batch"
-        )
-    return nn.Flatten()
-
-
-def check_input(module: nn.Module, shapes: Sequence[tuple[int, ...]]) -> None:
-    """Check that a layer can read results of these shapes, batch axis first.
-
-    Raises:
-        RefusalError: it cannot, or would give them another meaning than a Network does.
-    """
-    if isinstance(module, nn.Linear) and any(len(shape) != 2 for shape in shapes):
-        raise RefusalError(f"reads shape {shapes[0][1:]}; put a Flatten before it")
-    if isinstance(module, (nn.Conv2d, nn.AvgPool2d)) and any(len(shape) != 4 for shape in shapes):
-        raise RefusalError(f"reads shape {shapes[0][1:]}; give it (channel, height, width)")
-    if isinstance(module, Add) and len(set(shapes)) > 1:
-        raise RefusalError(f"sums shapes {shapes[0][1:]} and {shapes[1][1:]}; make them alike")
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of what an error says."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-_MODULES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
-    nn.Conv2d: _conv,
-    nn.Linear: lambda module: module,
-    nn.BatchNorm2d: _batch_norm,
-    # new ones, as the old might work in place
-    nn.ReLU: lambda module: nn.ReLU(),
-    nn.Dropout: lambda module: nn.Dropout(module.p),
-    nn.AvgPool2d: _pool,
-}
-_SUMS = (operator.add, operator.iadd, torch.add, "add", "add_")
-_RESHAPES = (torch.flatten, torch.reshape, "flatten", "view", "reshape")
-_RELU = (("input",), lambda given: nn.ReLU())
-_FUNCTIONS: dict[Any, tuple[tuple[str, ...], Callable[[dict[str, Any]], nn.Module]]] = {
-    functional.relu: _RELU,
-    torch.relu: _RELU,
-    torch.relu_: _RELU,
-    "relu": _RELU,
-    "relu_": _RELU,
-    functional.dropout: (
-        ("input", "p", "training", "inplace"),
-        lambda given: nn.Dropout(given.get("p", 0.5)),
-    ),
-    functional.avg_pool2d: (
-        (
-            "input",
-            "kernel_size",
-            "stride",
-            "padding",
-            "ceil_mode",
-            "count_include_pad",
-            "divisor_override",
-        ),
-        lambda given: _pool(nn.AvgPool2d(**given)),
-    ),
-}

@@ -97,9 +97,9 @@ def _node(graph: FixedGraph, node: Node) -> Plan:
         return plan | {"kind": "readout", "bias": _per_neuron(node.bias, node.shape)}
     arrays = {
         key: _per_neuron(getattr(node, key), node.shape)
-        for key in ("vth", "bias_mant", "bias_exp", "v0")
+        for key in ("vth", "dv", "bias_mant", "bias_exp", "v0")
     }
-    return plan | arrays | {"kind": "neuron", "du": node.du, "dv": node.dv, "reset": node.reset}
+    return plan | arrays | {"kind": "neuron", "du": node.du, "reset": node.reset}
 
 
 def _stages(graph: FixedGraph, synapse: AnySynapse) -> list[Plan]:

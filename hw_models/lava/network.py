@@ -108,7 +108,7 @@ class LavaNetwork:
             shape=shape,
             vth=node["vth"],
             du=int(node["du"]),
-            dv=int(node["dv"]),
+            dv=node["dv"],
             bias_mant=node["bias_mant"],
             bias_exp=node["bias_exp"],
             v0=node["v0"],

@@ -125,8 +125,8 @@ class GatedLIF(AbstractLIF):
 
     Args:
         shape: shape in Lava's axes.
-        vth, bias_mant, bias_exp, v0: integer arrays of that shape.
-        du, dv: decay constants (plain ints).
+        vth, dv, bias_mant, bias_exp, v0: integer arrays of that shape.
+        du: decay constant of the current (a plain int).
         reset: "subtract" or "zero".
         depth, num_steps, period, gated: see Window.
         record: path of an ``.npy`` file (steps, neurons) of uint8, or "".
@@ -138,7 +138,7 @@ class GatedLIF(AbstractLIF):
         shape: tuple[int, ...],
         vth: Ints,
         du: int,
-        dv: int,
+        dv: Ints,
         bias_mant: Ints,
         bias_exp: Ints,
         v0: Ints,
@@ -167,6 +167,8 @@ class GatedLIF(AbstractLIF):
             gated=gated,
             record=record,
         )
+        # a value each, where Lava's own has one for all
+        self.dv = Var(shape=shape, init=dv)
         self.vth = Var(shape=shape, init=vth)
 
 
@@ -178,6 +180,7 @@ class PyGatedLIF(AbstractPyLifModelFixed):
 
     a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32, precision=24)
     s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32, precision=24)
+    dv: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=12)
     vth: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=17)
 
     def __init__(self, proc_params: Any) -> None:

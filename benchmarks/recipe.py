@@ -1,0 +1,97 @@
+"""The documented recipe, from no network at all to Loihi integers, on all of Fashion-MNIST.
+
+``python benchmarks/recipe.py [--out DIR] [--json PATH|-] [--limit N]``
+
+Runs the commands of docs/convert-and-fine-tune.md one after the other, as a user would type them,
+and prints what each stage is worth on the test images. What a run has already written is not made
+again, and an interrupted training goes on where it was. Needs $SPIKESHIP_DATA.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+COMMANDS = r"""
+spikeship train vgg5 --data fashion-mnist --width 0.25 --activation qcfs:4 \
+    --epochs 12 --lr 0.02 --schedule cosine --validation 2000 -o ann.safetensors
+spikeship convert ann.safetensors --data fashion-mnist \
+    --balance analytic --encoding direct -T 4 -o snn.nir
+spikeship finetune snn.nir --data fashion-mnist --teacher ann.safetensors \
+    --epochs 1 --validation 2000 -o hybrid.nir
+spikeship finetune hybrid.nir --data fashion-mnist --weight-bits 8 \
+    --epochs 1 -n 12000 -o tuned.nir
+spikeship quantize tuned.nir --chip loihi2 --weight-bits 8 -o net.safetensors
+spikeship compare --ann ann.safetensors --converted snn.nir --snn hybrid.nir \
+    --net net.safetensors --data fashion-mnist --report report.html
+"""
+
+
+def commands() -> list[str]:
+    """The recipe's commands, one a line."""
+    return COMMANDS.replace("\\\n", "").strip().splitlines()
+
+
+def output(command: str) -> str:
+    """File that a command writes."""
+    words = shlex.split(command)
+    return words[words.index("-o" if "-o" in words else "--report") + 1]
+
+
+def main() -> int:
+    """Run the recipe and print its table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("recipe-out"))
+    parser.add_argument("--json", metavar="PATH|-")
+    parser.add_argument("--limit", type=int, help="only the first so many images everywhere")
+    arguments = parser.parse_args()
+    if not os.environ.get("SPIKESHIP_DATA"):
+        print("recipe: set SPIKESHIP_DATA to the folder that holds fashion-mnist", file=sys.stderr)
+        return 2
+    quiet = arguments.json == "-"
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    seconds: dict[str, float] = {}
+    for command in commands():
+        words = shlex.split(command)
+        verb, made = words[1], output(command)
+        if verb != "compare" and (arguments.out / made).exists():
+            continue
+        if not quiet:
+            print("$", " ".join(words), flush=True)
+        began = time.perf_counter()
+        program = str(Path(sys.executable).with_name(words[0]))
+        extra = ["-n", str(arguments.limit)] if arguments.limit and verb != "quantize" else []
+        said = ["--json", f"{verb}-{Path(made).stem}.json"]
+        done = subprocess.run(
+            [program, *words[1:], *extra, *said],
+            cwd=arguments.out,
+            stdout=subprocess.DEVNULL if quiet else None,
+            check=False,
+        )
+        if done.returncode:
+            return done.returncode
+        seconds[made] = time.perf_counter() - began
+    result: dict[str, Any] = json.loads((arguments.out / "compare-report.json").read_text())
+    rows = [
+        {key: row[key] for key in ("stage", "accuracy", "correct", "images", "num_steps")}
+        for row in result["rows"]
+    ]
+    report = {"rows": rows, "seconds": seconds}
+    if quiet:
+        print(json.dumps(report))
+        return 0
+    for row in rows:
+        print(f"{row['stage']:10} {row['correct']:6} of {row['images']}  {row['accuracy']:.2%}")
+    print("  ".join(f"{name} {spent:.0f} s" for name, spent in seconds.items()))
+    if arguments.json:
+        Path(arguments.json).write_text(json.dumps(report, indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

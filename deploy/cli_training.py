@@ -1,0 +1,347 @@
+"""The verbs of the command line that train: train, convert, finetune."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from spikeship.deploy.console import Voice
+from spikeship.deploy.options import (
+    Chip,
+    Data,
+    DataDir,
+    Device,
+    Json,
+    Limit,
+    Output,
+    Quiet,
+    Seed,
+    Steps,
+    Where,
+)
+
+
+class Coding(StrEnum):
+    """How images become messages."""
+
+    poisson = "poisson"
+    direct = "direct"
+    spikes = "spikes"
+
+
+class Slope(StrEnum):
+    """Surrogate of the backward pass."""
+
+    stdb = "stdb"
+    linear = "linear"
+    triangle = "triangle"
+    atan = "atan"
+    sigmoid = "sigmoid"
+
+
+class Loss(StrEnum):
+    """What a spiking network is trained on."""
+
+    ce = "ce"
+    tet = "tet"
+
+
+class Start(StrEnum):
+    """V before the first step."""
+
+    zero = "zero"
+    half = "half"
+
+
+class Calibrated(StrEnum):
+    """What is calibrated against the ANN."""
+
+    bias = "bias"
+    v0 = "v0"
+
+
+class MaxPool(StrEnum):
+    """What becomes of max pools."""
+
+    refuse = "refuse"
+    average = "average"
+
+
+class Reset(StrEnum):
+    """What a spike does to V."""
+
+    subtract = "subtract"
+    zero = "zero"
+
+
+class Precision(StrEnum):
+    """Of weighted layers while training."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+
+class Schedule(StrEnum):
+    """How the learning rate goes down."""
+
+    milestones = "milestones"
+    cosine = "cosine"
+
+
+class Share(StrEnum):
+    """How many values of a neuron layer are learnt."""
+
+    layer = "layer"
+    channel = "channel"
+
+
+Arch = Annotated[str | None, typer.Option("--arch", help="package.module:factory")]
+Weights = Annotated[Path | None, typer.Option("--weights", help="Its .pth state dict.")]
+Epochs = Annotated[int | None, typer.Option("--epochs", min=1)]
+Batch = Annotated[int | None, typer.Option("--batch", min=1, help="Images a step.")]
+Rate = Annotated[float | None, typer.Option("--lr", help="Learning rate at the start.")]
+Schedules = Annotated[Schedule | None, typer.Option("--schedule")]
+Precisions = Annotated[Precision, typer.Option("--precision", help="Of weighted layers.")]
+Validation = Annotated[
+    int,
+    typer.Option(
+        "--validation", min=0, help="Training images put aside to choose the best epoch by."
+    ),
+]
+Log = Annotated[Path | None, typer.Option("--log", help="Folder for metrics.csv and TensorBoard.")]
+Every = Annotated[
+    int | None, typer.Option("--checkpoint-every", min=1, help="Steps between two states.")
+]
+
+
+def train(
+    arch: Annotated[str, typer.Argument(help="vgg5 … vgg19, resnet8 … resnet34, …")],
+    data: Data,
+    output: Output,
+    width: Annotated[float, typer.Option("--width", help="Factor on channels and units.")] = 1.0,
+    batch_norm: Annotated[
+        bool, typer.Option("--batch-norm", help="After each convolution; conversion folds it.")
+    ] = False,
+    activation: Annotated[
+        str, typer.Option("--activation", help="relu, clip, or qcfs:STEPS")
+    ] = "relu",
+    data_dir: DataDir = None,
+    epochs: Epochs = None,
+    batch: Batch = None,
+    learning_rate: Rate = None,
+    schedule: Schedules = None,
+    precision: Precisions = Precision.float32,
+    validation: Validation = 0,
+    log: Log = None,
+    checkpoint_every: Every = None,
+    limit: Limit = None,
+    json: Json = None,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+    device: Device = Where.auto,
+) -> int:
+    """Train a classifier; started again after an interruption, it goes on where it was."""
+    from spikeship.deploy.fitting import Fitting, Source
+    from spikeship.deploy.train_verb import Training
+    from spikeship.deploy.train_verb import train as run
+
+    return run(
+        Voice(json, quiet),
+        Training(arch, width, batch_norm, activation),
+        Source(data, data_dir, limit),
+        Fitting(
+            epochs,
+            batch,
+            learning_rate,
+            schedule and schedule.value,
+            _PRECISIONS[precision],
+            validation,
+            log,
+            checkpoint_every,
+            seed,
+            device.value,
+        ),
+        output,
+    )
+
+
+def convert(
+    data: Data,
+    output: Output,
+    ann: Annotated[Path | None, typer.Argument(help=".safetensors or .onnx")] = None,
+    num_steps: Annotated[int, typer.Option("-T", min=1, help="Time steps.")] = 20,
+    balance: Annotated[
+        str, typer.Option("--balance", help="max, percentile:P, mse, or analytic")
+    ] = "max",
+    per_channel: Annotated[
+        bool, typer.Option("--per-channel", help="A threshold for each channel.")
+    ] = False,
+    factor: Annotated[
+        float | None, typer.Option("--factor", help="Balanced thresholds times this.")
+    ] = None,
+    v0: Annotated[
+        Start | None, typer.Option("--v0", help="V at the start: 0, or half the threshold.")
+    ] = None,
+    calibrate: Annotated[
+        Calibrated | None,
+        typer.Option("--calibrate", help="Bring mean activity to the ANN's by this."),
+    ] = None,
+    leak: Annotated[float, typer.Option("--leak", help="Factor on V each step.")] = 1.0,
+    reset: Annotated[Reset, typer.Option("--reset")] = Reset.subtract,
+    encoding: Annotated[Coding, typer.Option("--encoding")] = Coding.poisson,
+    arch: Arch = None,
+    weights: Weights = None,
+    max_pool: Annotated[
+        MaxPool, typer.Option("--max-pool", help="Refuse max pools, or average instead.")
+    ] = MaxPool.refuse,
+    mean: Annotated[str | None, typer.Option("--mean", help="Per channel: 0.5,0.4,0.4")] = None,
+    std: Annotated[str | None, typer.Option("--std", help="Per channel, as --mean.")] = None,
+    data_dir: DataDir = None,
+    limit: Limit = None,
+    json: Json = None,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+    device: Device = Where.auto,
+) -> int:
+    """Turn a classifier into a spiking network by balancing thresholds."""
+    from spikeship.deploy.convert_verb import Conversion
+    from spikeship.deploy.convert_verb import convert as run
+    from spikeship.deploy.fitting import Source
+
+    request = Conversion(
+        ann,
+        arch,
+        weights,
+        max_pool.value,
+        mean,
+        std,
+        num_steps,
+        encoding.value,
+        balance,
+        per_channel,
+        factor,
+        v0.value if v0 else None,
+        calibrate.value if calibrate else None,
+        leak,
+        reset.value,
+    )
+    return run(Voice(json, quiet), request, Source(data, data_dir, limit), output, seed)
+
+
+def finetune(
+    snn: Annotated[Path, typer.Argument(help="A spiking network (.nir).")],
+    data: Data,
+    output: Output,
+    method: Annotated[str, typer.Option("--method", help="stdb")] = "stdb",
+    surrogate: Annotated[Slope, typer.Option("--surrogate")] = Slope.linear,
+    num_steps: Steps = None,
+    start_steps: Annotated[
+        int | None, typer.Option("--start-steps", help="T of the first epoch, going down to T.")
+    ] = None,
+    loss: Annotated[
+        Loss, typer.Option("--loss", help="On the mean output, or every step's (TET).")
+    ] = Loss.ce,
+    teacher: Annotated[
+        Path | None, typer.Option("--teacher", help="ANN to distil: .safetensors or .onnx")
+    ] = None,
+    distill: Annotated[
+        float | None, typer.Option("--distill", help="Weight of the teacher, 0..1 (0.5).")
+    ] = None,
+    temperature: Annotated[float | None, typer.Option("--temperature")] = None,
+    attached: Annotated[
+        bool, typer.Option("--attached", help="Gradients pass through the reset.")
+    ] = False,
+    learn: Annotated[
+        str | None, typer.Option("--learn", help="threshold, leak, or threshold,leak")
+    ] = None,
+    learn_per: Annotated[Share | None, typer.Option("--learn-per")] = None,
+    learn_factor: Annotated[
+        float | None, typer.Option("--learn-factor", help="Learning rate times this, for them.")
+    ] = None,
+    synop_weight: Annotated[
+        float, typer.Option("--synop-weight", help="Cost of synaptic operations in the loss.")
+    ] = 0.0,
+    weight_bits: Annotated[
+        int | None, typer.Option("--weight-bits", help="Train in the chip's integers.")
+    ] = None,
+    chip: Annotated[Chip, typer.Option("--chip", help="For --weight-bits.")] = Chip.loihi2,
+    checkpointing: Annotated[
+        bool, typer.Option("--checkpointing", help="Compute again instead of keeping.")
+    ] = False,
+    epochs: Epochs = None,
+    batch: Batch = None,
+    learning_rate: Rate = None,
+    schedule: Schedules = None,
+    precision: Precisions = Precision.float32,
+    validation: Validation = 0,
+    log: Log = None,
+    checkpoint_every: Every = None,
+    data_dir: DataDir = None,
+    limit: Limit = None,
+    json: Json = None,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+    device: Device = Where.auto,
+) -> int:
+    """Fine-tune a spiking network with spike-timing dependent backpropagation."""
+    from spikeship.deploy.finetune_verb import Request
+    from spikeship.deploy.finetune_verb import finetune as run
+    from spikeship.deploy.fitting import Fitting, Source
+    from spikeship.training.tuning import Tuning
+
+    if teacher is not None and distill is None:
+        distill = 0.5
+    learnt = set((learn or "").split(",")) - {""}
+    if unknown := learnt - {"threshold", "leak"}:
+        raise typer.BadParameter(f"--learn: {min(unknown)!r} is not known; use threshold, leak")
+    given: dict[str, Any] = {
+        "distill": distill,
+        "temperature": temperature,
+        "start_steps": start_steps,
+        "learn_per": learn_per and learn_per.value,
+        "learn_factor": learn_factor,
+    }
+    tuning = Tuning(
+        loss=loss.value,
+        attached=attached,
+        learn_threshold="threshold" in learnt,
+        learn_leak="leak" in learnt,
+        synop_weight=synop_weight,
+        **{name: value for name, value in given.items() if value is not None},
+    )
+    request = Request(
+        snn,
+        method,
+        surrogate.value,
+        num_steps,
+        tuning,
+        teacher,
+        weight_bits,
+        chip.value,
+        checkpointing,
+    )
+    return run(
+        Voice(json, quiet),
+        request,
+        Source(data, data_dir, limit),
+        Fitting(
+            epochs,
+            batch,
+            learning_rate,
+            schedule and schedule.value,
+            _PRECISIONS[precision],
+            validation,
+            log,
+            checkpoint_every,
+            seed,
+            device.value,
+        ),
+        output,
+    )
+
+
+_PRECISIONS: dict[Precision, Any] = {
+    Precision.float32: "32-true",
+    Precision.bfloat16: "bf16-mixed",
+}

@@ -1,0 +1,150 @@
+"""The verb finetune: a spiking network trained on, in real numbers or in a chip's integers."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spikeship.deploy import ann as anns
+from spikeship.deploy.check import DeployError
+from spikeship.deploy.console import Voice, check_writable
+from spikeship.deploy.fitting import Fitting, Source, finish, labelled, state_beside
+from spikeship.deploy.inputs import Images, of_set
+from spikeship.deploy.quantize import quantize
+from spikeship.training import data as datasets
+from spikeship.training.augment import training_images
+from spikeship.training.from_nir import from_nir, read_nir
+from spikeship.training.neurons import SpikingNetwork
+from spikeship.training.observe import evaluate
+from spikeship.training.processes import is_first
+from spikeship.training.qat import AwareNetwork, quantization_aware
+from spikeship.training.stdb import finetune as finetune_network
+from spikeship.training.stdb import stdb_config
+from spikeship.training.surrogates import SurrogateName
+from spikeship.training.to_nir import to_nir, write_nir
+from spikeship.training.tuning import Tuning
+
+REPORTED = 1000
+
+
+@dataclass(frozen=True)
+class Request:
+    """What finetune was asked for.
+
+    Attributes:
+        snn: file of the network.
+        method: ``stdb``.
+        surrogate: slope of the backward pass.
+        num_steps: T; None for the network's own.
+        tuning: the options of ``stdb.finetune``.
+        teacher: file of the ANN that distillation draws to.
+        weight_bits: compute with the chip's integers of so many bits; None for real numbers.
+        chip: that chip.
+        checkpointing: compute potentials again in the backward pass instead of keeping them.
+    """
+
+    snn: Path
+    method: str
+    surrogate: SurrogateName
+    num_steps: int | None
+    tuning: Tuning
+    teacher: Path | None
+    weight_bits: int | None
+    chip: str
+    checkpointing: bool
+
+
+def finetune(voice: Voice, request: Request, source: Source, fitting: Fitting, output: Path) -> int:
+    """Fine-tune a spiking network and write it."""
+    check_writable(output)
+    if request.method != "stdb":
+        raise DeployError(f"--method: {request.method!r} is unknown; stdb is the one there is")
+    snn = from_nir(read_nir(request.snn))
+    encoding = snn.coding.encoding
+    dataset = source.load(
+        messages=encoding == "spikes", validation=fitting.validation, seed=fitting.seed
+    )
+    images = labelled(dataset, snn.data)
+    _check(dataset.name, images, snn)
+    assert images.labels is not None  # labelled saw to it
+    config = stdb_config(snn.network.input_shape, request.surrogate, **fitting.changes())
+    if request.weight_bits is not None:
+        # one that computes in integers already may be meant for others now
+        real = snn.rounded() if isinstance(snn, AwareNetwork) else snn
+        fixed = quantize(to_nir(real), chip=request.chip, weight_bits=request.weight_bits)
+        snn = quantization_aware(real, fixed)
+    snn.checkpointing = request.checkpointing
+
+    def images_of(indices: Tensor) -> Tensor:
+        if encoding == "spikes":
+            return images.source(encoding)[indices]
+        like = images.data
+        return training_images(dataset, indices, mean=like["mean"], std=like["std"])
+
+    kept = None
+    if fitting.validation:
+        chosen = labelled(dataset, snn.data, "validation")
+        kept = chosen.source(encoding)[:], torch.from_numpy(chosen.labels)
+    state = state_beside(output)
+    tuned, history = finetune_network(
+        snn,
+        images_of,
+        torch.from_numpy(images.labels),
+        config,
+        num_steps=request.num_steps,
+        surrogate_name=request.surrogate,
+        tuning=request.tuning,
+        teacher=_teacher(request, dataset.input_shape),
+        validation=kept,
+        state_path=state,
+        quiet=voice.quiet,
+    )
+    if is_first():
+        tuned.provenance = {
+            **tuned.provenance,
+            "stdb": config.recipe() | asdict(request.tuning) | {"surrogate": request.surrogate},
+        }
+        write_nir(output, to_nir(tuned))
+        state.unlink(missing_ok=True)
+    said: dict[str, Any] = {
+        "output": str(output),
+        "num_steps": tuned.num_steps,
+        "epochs": len(history),
+        "train_accuracy": history[-1].accuracy,
+        "validation_accuracy": history[-1].validation,
+    }
+    few = min(source.limit or REPORTED, REPORTED)
+    held_out = None if dataset.test is None else of_set(dataset, limit=few, like=dict(snn.data))
+    return finish(
+        voice,
+        said,
+        held_out,
+        lambda held: evaluate(
+            tuned, held.source(encoding), seed=fitting.seed, indices=held.indices
+        ).argmax(1),
+    )
+
+
+def _teacher(request: Request, shape: tuple[int, ...]) -> nn.Module | None:
+    if request.teacher is None:
+        return None
+    return anns.load(request.teacher, input_shape=shape).network
+
+
+def _check(name: str, images: Images, snn: SpikingNetwork) -> None:
+    """Refuse a set that the network was not made for."""
+    shape = tuple(images.values.shape[1:])
+    if shape != snn.network.input_shape:
+        raise datasets.DataError(
+            f"{name}: its images have shape {shape}, the network takes "
+            f"{snn.network.input_shape}; use the set it was trained for"
+        )
+    last = snn.network[snn.network.output].module
+    assert images.labels is not None  # labelled saw to it
+    if isinstance(last, nn.Linear) and images.labels.max() >= last.out_features:
+        raise datasets.DataError(
+            f"{name}: has labels up to {images.labels.max()}, the network "
+            f"{last.out_features} classes; use the set it was trained for"
+        )

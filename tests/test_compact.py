@@ -1,0 +1,112 @@
+"""Layers that keep bytes for backward: the gradients of those that keep everything."""
+
+import copy
+
+import pytest
+import torch
+from peers.plain_loop import PlainLoop
+from spiking import chain, images, residual
+from torch import Tensor, nn
+
+from spikeship.training import compact
+from spikeship.training.convert import convert
+from spikeship.training.encoding import encode
+from spikeship.training.fold import fold_batchnorm
+from spikeship.training.network import Network
+from spikeship.training.neurons import HeldDropout, SpikingNetwork
+
+STEPS = 12
+
+
+def tuned(ann: Network, surrogate: str = "stdb", dropout: float = 0.0) -> SpikingNetwork:
+    """A converted network in training mode, in float64."""
+    snn = convert(fold_batchnorm(ann), images(), num_steps=STEPS, seed=1).double().train()
+    for module in snn.modules():
+        if isinstance(module, HeldDropout):
+            module.p = dropout
+    for neuron in snn.neurons.values():
+        neuron.surrogate_name = surrogate
+    return snn
+
+
+def gradients(model: nn.Module, snn: SpikingNetwork) -> dict[str, Tensor]:
+    """Gradients of a loss on the readout, by parameter."""
+    snn.zero_grad()
+    torch.manual_seed(5)
+    messages = encode(images(6), snn.coding, STEPS)
+    model(messages).square().sum().backward()
+    found = {}
+    for name, parameter in snn.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().max() > 0, name
+        found[name] = parameter.grad.clone()
+    return found
+
+
+@pytest.mark.parametrize("ann", [chain(bias=True), residual(), residual(strided=True)])
+def test_gradients_are_those_of_a_plain_loop_over_steps(ann: Network) -> None:
+    snn = tuned(ann)
+    expected = gradients(PlainLoop(snn), snn)
+    for name, mine in gradients(snn, snn).items():
+        error = (mine - expected[name]).abs().max() / expected[name].abs().max()
+        assert error < 1e-10, (name, error)
+
+
+@pytest.mark.parametrize("surrogate", ["stdb", "linear"])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_with_dropout_they_are_those_of_autograd(
+    surrogate: str, checkpointing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snn = tuned(chain(bias=True), surrogate, dropout=0.4)
+    snn.checkpointing = checkpointing
+    mine = gradients(snn, snn)
+    snn.checkpointing = False
+    monkeypatch.setattr(
+        "spikeship.training.neurons.run",
+        lambda module, inputs: compact.Value(module(*(value.tensor for value in inputs))),
+    )
+    expected = gradients(snn, snn)
+    for name, gradient in mine.items():
+        assert torch.allclose(gradient, expected[name], rtol=1e-9, atol=1e-12), name
+
+
+def kept(snn: SpikingNetwork) -> int:
+    """Bytes autograd keeps for backward."""
+    total: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        total[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    alive = []  # so that no address is used twice
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda x: alive.append(x) or pack(x), lambda x: x
+    ):
+        snn(encode(images(), snn.coding, STEPS))
+    return sum(total.values())
+
+
+def test_a_step_keeps_a_byte_for_each_neuron_and_step() -> None:
+    snn = tuned(chain()).float()
+    weights = sum(parameter.nbytes for parameter in snn.parameters())
+    neurons = 6 * 64 + 8 * 4 + 20
+    # and thresholds, leaks and the masks of dropout, which are as large as one step
+    assert kept(snn) - weights < 1.5 * neurons * STEPS * 24
+    linear = tuned(chain(), "linear").float()
+    assert kept(linear) - weights > 4 * neurons * STEPS * 24
+    linear.checkpointing = True
+    assert kept(linear) - weights < 1.5 * neurons * STEPS * 24
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_bfloat16_autocast_learns_the_same_thing(checkpointing: bool) -> None:
+    snn = tuned(chain(bias=True), "linear").float()
+    expected = gradients(snn, snn)
+    other = copy.deepcopy(snn)
+    other.checkpointing = checkpointing
+    with torch.autocast("cpu", torch.bfloat16):
+        mine = gradients(other, other)
+    for name, gradient in mine.items():
+        assert gradient.dtype == torch.float32
+        cosine = nn.functional.cosine_similarity(gradient.flatten(), expected[name].flatten(), 0)
+        assert cosine > 0.9, (name, cosine)

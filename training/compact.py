@@ -1,0 +1,143 @@
+"""Layers that keep for backward how to make their input again from bytes, not the input itself.
+
+A weighted layer's gradient needs its input: spikes, perhaps pooled or with elements dropped, four
+bytes a value. What the neurons keep for their own backward pass says the same in one byte, so each
+value carries a way to make it again, and only that is kept.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+Again = Callable[[], Tensor]
+
+
+class Value(NamedTuple):
+    """A value between layers.
+
+    Attributes:
+        tensor: the value, time and batch folded into its first axis.
+        again: makes it anew, without gradient; None where nothing will ask for it.
+    """
+
+    tensor: Tensor
+    again: Again | None = None
+
+
+def run(module: nn.Module, inputs: tuple[Value, ...]) -> Value:
+    """Run a layer without state on its inputs.
+
+    Plain convolutions, dense layers and pools keep nothing of their input's size; other modules
+    keep what autograd keeps for them.
+    """
+    known = all(value.again is not None for value in inputs) and torch.is_grad_enabled()
+    if not known:
+        return Value(module(*(value.tensor for value in inputs)))
+    again = [value.again for value in inputs if value.again is not None]
+    device = inputs[0].tensor.device.type
+    # backward runs outside of the autocast that forward ran in
+    casts, kind = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+
+    def anew() -> Tensor:
+        with torch.autocast(device, kind, enabled=casts):
+            result: Tensor = module(*(make() for make in again))
+        return result
+
+    # by what they do: rounding of their weights (qat) makes a type of its own
+    weighs = type(module).forward in (nn.Conv2d.forward, nn.Linear.forward)
+    if weighs and not isinstance(getattr(module, "padding", 0), str):
+        tensor = _Weighted.apply(  # type: ignore[no-untyped-call]
+            inputs[0].tensor, module.weight, module.bias, module, again[0]
+        )
+    elif type(module) is nn.AvgPool2d:
+        tensor = _Pool.apply(inputs[0].tensor, module)  # type: ignore[no-untyped-call]
+    else:
+        tensor = module(*(value.tensor for value in inputs))
+    return Value(tensor, anew)
+
+
+class _Weighted(torch.autograd.Function):
+    """A convolution or dense layer."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        module: nn.Conv2d | nn.Linear,
+        again: Again,
+    ) -> Tensor:
+        device, ctx.given = x.device.type, weight.dtype
+        if torch.is_autocast_enabled(device):
+            kind = torch.get_autocast_dtype(device)
+            x, weight = x.to(kind), weight.to(kind)
+            bias = None if bias is None else bias.to(kind)
+        ctx.save_for_backward(weight)
+        ctx.module, ctx.again = module, again
+        if isinstance(module, nn.Linear):
+            return functional.linear(x, weight, bias)
+        return functional.conv2d(
+            x, weight, bias, module.stride, module.padding, module.dilation, module.groups
+        )
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (weight,), module = ctx.saved_tensors, ctx.module
+        grad = grads[0].to(weight.dtype)
+        needs = ctx.needs_input_grad
+        with torch.no_grad():
+            x = ctx.again().to(weight.dtype)
+            if isinstance(module, nn.Conv2d):
+                grad_x, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
+                    grad,
+                    x,
+                    weight,
+                    [weight.shape[0]] if needs[2] else None,
+                    module.stride,
+                    module.padding,
+                    module.dilation,
+                    False,
+                    [0, 0],
+                    module.groups,
+                    needs[:3],
+                )
+            else:
+                grad_x = grad @ weight if needs[0] else None
+                grad_weight = grad.mT @ x if needs[1] else None
+                grad_bias = grad.sum(0) if needs[2] else None
+        given = ctx.given
+        return (
+            grad_x,
+            None if grad_weight is None else grad_weight.to(given),
+            None if grad_bias is None else grad_bias.to(given),
+            None,
+            None,
+        )
+
+
+class _Pool(torch.autograd.Function):
+    """An average pool whose kernel is its stride and divides its input."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, module: nn.AvgPool2d) -> Tensor:
+        result: Tensor = module(x)
+        ctx.side = x.shape[-1] // result.shape[-1]
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        grad, side = grads[0] / ctx.side**2, ctx.side
+        # each value once for every element of its window, in the order they lie in memory
+        if not grad.is_contiguous(memory_format=torch.channels_last):
+            samples, channels, height, width = grad.shape
+            spread = grad[:, :, :, None, :, None].expand(-1, -1, -1, side, -1, side)
+            return spread.reshape(samples, channels, height * side, width * side), None
+        grad = grad.permute(0, 2, 3, 1)
+        samples, height, width, channels = grad.shape
+        spread = grad[:, :, None, :, None].expand(-1, -1, side, -1, side, -1)
+        whole = spread.reshape(samples, height * side, width * side, channels)
+        return whole.permute(0, 3, 1, 2), None

@@ -1,0 +1,301 @@
+"""Compiled scans over time on CPUs: neurons forward and backward, a block of neurons at a time.
+
+A block's potentials stay in cache while time runs over it; each value of the weighted input is
+read once and each result written once. ``scan`` says what is computed, and its plain form there
+must give the same. Arrays are (time, neurons) in the order they lie in memory; bfloat16 comes as
+its bits in uint16 and is computed with in float32.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+import llvmlite.ir
+import numba
+import numpy as np
+import torch
+from numba.core import types
+from numba.extending import intrinsic, overload
+
+BLOCK = 2048
+UNITS = 64.0
+_TABLE, _TRIANGLE, _ATAN, _SIGMOID = range(4)
+# kind of slope, and the one number in its formula
+SLOPES: dict[str, tuple[int, float]] = {
+    "stdb": (_TABLE, 0.0),
+    "linear": (_TRIANGLE, 0.3),
+    "triangle": (_TRIANGLE, 1.0),
+    "atan": (_ATAN, np.pi),
+    "sigmoid": (_SIGMOID, 4.0),
+}
+
+
+@intrinsic
+def _to_float(typing: Any, bits: Any) -> Any:
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], llvmlite.ir.FloatType())
+
+    return types.float32(types.uint32), build
+
+
+@intrinsic
+def _to_bits(typing: Any, value: Any) -> Any:
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], llvmlite.ir.IntType(32))
+
+    return types.uint32(types.float32), build
+
+
+_bits_to_float: Any = _to_float
+_float_to_bits: Any = _to_bits
+
+
+def _load(value: Any) -> Any:
+    raise NotImplementedError  # compiled only
+
+
+def _rounded(value: Any, like: Any) -> Any:
+    raise NotImplementedError  # compiled only
+
+
+@overload(_load, inline="always")
+def _load_of(value: Any) -> Callable[[Any], Any]:
+    # the parameters' annotations too must be those above
+    if value == types.uint16:
+
+        def widened(value: Any) -> Any:
+            return _bits_to_float(np.uint32(value) << np.uint32(16))
+
+        return widened
+
+    def same(value: Any) -> Any:
+        return value
+
+    return same
+
+
+@overload(_rounded, inline="always")
+def _rounded_of(value: Any, like: Any) -> Callable[[Any, Any], Any]:
+    if like == types.uint16:
+
+        def nearest_even(value: Any, like: Any) -> Any:
+            bits = _float_to_bits(np.float32(value))
+            return np.uint16(
+                (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1)))
+                >> np.uint32(16)
+            )
+
+        return nearest_even
+
+    def same(value: Any, like: Any) -> Any:
+        return value
+
+    return same
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _forward(
+    begin: int,
+    end: int,
+    weighted: Any,
+    theta: Any,
+    leak: Any,
+    v0: Any,
+    hard: bool,
+    integers: bool,
+    offset: Any,
+    rail: Any,
+    spikes: Any,
+    fired: Any,
+    potentials: Any,
+) -> None:
+    steps, population = weighted.shape[0], theta.size
+    keeps_spikes, keeps_potentials = fired.size > 0, potentials.size > 0
+    zero = theta[0] - theta[0]
+    v = np.empty(BLOCK, theta.dtype)
+    local_theta = np.empty(BLOCK, theta.dtype)
+    local_leak = np.empty(BLOCK, theta.dtype)
+    for first in range(begin, end, BLOCK):
+        count = min(BLOCK, end - first)
+        for i in range(count):
+            local_theta[i] = theta[(first + i) % population]
+            local_leak[i] = leak[(first + i) % population]
+            v[i] = v0[(first + i) % population]
+        leaky = False
+        for i in range(count):
+            leaky |= local_leak[i] != 1
+        for t in range(steps):
+            if leaky and integers:
+                for i in range(count):
+                    # in float64: 23 bits of potential times 12 of leak
+                    kept = np.trunc(np.float64(local_leak[i]) * np.float64(v[i]) * UNITS)
+                    v[i] = kept / UNITS
+            elif leaky:
+                for i in range(count):
+                    v[i] *= local_leak[i]
+            row = weighted[t, first : first + count]
+            for i in range(count):
+                v[i] += _load(row[i])
+            if integers:
+                for i in range(count):
+                    v[i] = min(max(v[i], -rail), rail)
+            if keeps_potentials:
+                for i in range(count):
+                    potentials[t, first + i] = v[i]
+            if keeps_spikes:
+                for i in range(count):
+                    fired[t, first + i] = v[i] > local_theta[i] + offset
+            out = spikes[t, first : first + count]
+            for i in range(count):
+                fires = v[i] > local_theta[i] + offset
+                out[i] = _rounded(zero + fires, out[i])
+                if hard:
+                    v[i] = zero if fires else v[i]
+                else:
+                    v[i] = v[i] - local_theta[i] if fires else v[i]
+
+
+@numba.njit(nogil=True, inline="always", error_model="numpy")
+def _slope(kind: Any, constant: Any, z: Any) -> Any:
+    one = z - z + np.float32(1)
+    if kind == _ATAN:
+        x = constant * z
+        return one / (one + x * x)
+    if kind == _SIGMOID:
+        fire = one / (one + np.exp(-constant * z))
+        return constant * fire * (one - fire)
+    return constant * max(one - abs(z), one - one)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _backward(
+    begin: int,
+    end: int,
+    grad: Any,
+    theta: Any,
+    leak: Any,
+    v0: Any,
+    hard: bool,
+    attached: bool,
+    offset: Any,
+    kind: int,
+    constant: Any,
+    table: Any,
+    fired: Any,
+    potentials: Any,
+    result: Any,
+    grad_theta: Any,
+    grad_leak: Any,
+) -> None:
+    steps, population = grad.shape[0], theta.size
+    learns_theta, learns_leak = grad_theta.size > 0, grad_leak.size > 0
+    learns = learns_theta or learns_leak
+    keeps = potentials.size > 0
+    zero = theta[0] - theta[0]
+    one = zero + np.float32(1)
+    slopes = np.empty((steps, BLOCK), theta.dtype)
+    last = np.empty(BLOCK, np.int32)
+    carried = np.empty(BLOCK, theta.dtype)
+    local_theta = np.empty(BLOCK, theta.dtype)
+    local_leak = np.empty(BLOCK, theta.dtype)
+    local_v0 = np.empty(BLOCK, theta.dtype)
+    sum_theta = np.empty(BLOCK, theta.dtype)
+    sum_leak = np.empty(BLOCK, theta.dtype)
+    never = table.size - steps
+    for first in range(begin, end, BLOCK):
+        count = min(BLOCK, end - first)
+        for i in range(count):
+            local_theta[i] = theta[(first + i) % population]
+            local_leak[i] = leak[(first + i) % population]
+            local_v0[i] = v0[(first + i) % population]
+            carried[i] = zero
+            last[i] = -never
+            sum_theta[i] = zero
+            sum_leak[i] = zero
+        # ds/dV at every step, forward in time where it depends on the spikes before
+        for t in range(steps):
+            if kind == _TABLE and keeps:
+                for i in range(count):
+                    slopes[t, i] = table[t - last[i]]
+                    fires = potentials[t, first + i] > local_theta[i] + offset
+                    last[i] = t if fires else last[i]
+            elif kind == _TABLE:
+                for i in range(count):
+                    slopes[t, i] = table[t - last[i]]
+                    last[i] = t if fired[t, first + i] else last[i]
+            else:
+                for i in range(count):
+                    z = potentials[t, first + i] / local_theta[i] - one
+                    slopes[t, i] = _slope(kind, constant, z)
+        for t in range(steps - 1, -1, -1):
+            row = grad[t, first : first + count]
+            out = result[t, first : first + count]
+            if not attached and not hard and not learns:
+                for i in range(count):
+                    value = slopes[t, i] * _load(row[i]) / local_theta[i] + carried[i]
+                    out[i] = _rounded(value, out[i])
+                    carried[i] = local_leak[i] * value
+                continue
+            for i in range(count):
+                if keeps:
+                    v = potentials[t, first + i]
+                    fires = v > local_theta[i] + offset
+                else:
+                    v = zero
+                    fires = fired[t, first + i] != 0
+                received = zero + _load(row[i])
+                if attached:
+                    received -= (v if hard else local_theta[i]) * carried[i]
+                through = slopes[t, i] * received / local_theta[i]
+                value = through + (zero if hard and fires else carried[i])
+                if learns:
+                    sum_theta[i] -= through * v / local_theta[i]
+                    if fires and not hard:
+                        sum_theta[i] -= carried[i]
+                    if t > 0:
+                        u = potentials[t - 1, first + i]
+                        if u > local_theta[i] + offset:
+                            u = zero if hard else u - local_theta[i]
+                    else:
+                        u = local_v0[i]
+                    sum_leak[i] += value * u
+                out[i] = _rounded(value, out[i])
+                carried[i] = local_leak[i] * value
+        if learns_theta:
+            for i in range(count):
+                grad_theta[first + i] = sum_theta[i]
+        if learns_leak:
+            for i in range(count):
+                grad_leak[first + i] = sum_leak[i]
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="spikeship-scan")
+
+
+def _spread(kernel: Callable[..., None], neurons: int, *arguments: Any) -> None:
+    """Run a kernel over all neurons on as many threads as torch uses."""
+    blocks = -(-neurons // BLOCK)
+    threads = min(torch.get_num_threads(), blocks)
+    if threads == 1:
+        kernel(0, neurons, *arguments)
+        return
+    edges = [min(neurons, blocks * part // threads * BLOCK) for part in range(threads + 1)]
+    parts = [
+        _pool(threads).submit(kernel, begin, end, *arguments)
+        for begin, end in zip(edges, edges[1:], strict=False)
+    ]
+    for part in parts:
+        part.result()
+
+
+def forward(weighted: Any, *arguments: Any) -> None:
+    """Scan forward; see ``_forward`` for the arguments, arrays of no size are not written."""
+    _spread(_forward, weighted.shape[1], weighted, *arguments)
+
+
+def backward(grad: Any, *arguments: Any) -> None:
+    """Scan backward; see ``_backward``."""
+    _spread(_backward, grad.shape[1], grad, *arguments)

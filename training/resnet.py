@@ -1,0 +1,111 @@
+"""The paper's residual networks: three convolutions, stages of basic blocks, one dense layer."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+from torch import Tensor, nn
+
+from spikeship.training.network import Add
+from spikeship.training.variant import CONV_DROPOUT, Variant, initialise
+
+_FULL_SIDE = 32
+_STEM = 64
+
+
+@dataclass(frozen=True)
+class ResNet:
+    """One of the ResNets.
+
+    Attributes:
+        blocks: number of basic blocks in each stage; stages have 64, 128, 256 and 512 channels,
+            and each but the first halves the sides.
+    """
+
+    blocks: Sequence[int]
+
+    def build(self, arch: str, shape: tuple[int, ...], classes: int, variant: Variant) -> nn.Module:
+        """Build the network; see ``models.build``.
+
+        Images of more than 32 x 32 are halved by the first convolution too, and the last stage is
+        averaged over its positions.
+
+        Raises:
+            ValueError: images whose sides cannot be halved often enough.
+        """
+        channels, height, width = shape
+        large = height > _FULL_SIDE
+        halvings = len(self.blocks) + large
+        if height != width or height % 2**halvings:
+            raise ValueError(
+                f"{arch} halves square images {halvings} times, got {height} x {width}; "
+                f"pad them to a square whose side divides by {2**halvings}"
+            )
+        units = variant.units(_STEM)
+        parts: OrderedDict[str, nn.Module] = OrderedDict(
+            stem=_stem(channels, units, 2 if large else 1, variant)
+        )
+        for stage, blocks in enumerate(self.blocks):
+            inputs, units = units, variant.units(_STEM * 2**stage)
+            first = _Block(inputs, units, 2 if stage else 1, variant)
+            rest = [_Block(units, units, 1, variant) for _ in range(blocks - 1)]
+            named = {f"block{number}": block for number, block in enumerate([first, *rest], 1)}
+            parts[f"stage{stage + 1}"] = nn.Sequential(OrderedDict(named))
+        side = height // 2**halvings
+        classifier: OrderedDict[str, nn.Module] = OrderedDict()
+        if large:
+            classifier["pool"] = nn.AvgPool2d(side)
+            side = 1
+        classifier["flatten"] = nn.Flatten()
+        classifier["fc"] = nn.Linear(units * side**2, classes, bias=False)
+        parts["classifier"] = nn.Sequential(classifier)
+        model = nn.Sequential(parts)
+        initialise(model, dense=sqrt(1 / variant.width))
+        return model
+
+
+def _stem(channels: int, units: int, stride: int, variant: Variant) -> nn.Module:
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for number in (1, 2, 3):
+        layers.update(variant.conv(number, channels, units, stride=stride))
+        layers[f"relu{number}"] = variant.activation()
+        if number < 3:
+            layers[f"dropout{number}"] = nn.Dropout(CONV_DROPOUT)
+        channels, stride = units, 1
+    layers["pool"] = nn.AvgPool2d(2)
+    return nn.Sequential(layers)
+
+
+class _Block(nn.Module):
+    """Two convolutions beside a skip, which is a 1 x 1 convolution where shapes differ."""
+
+    def __init__(self, inputs: int, units: int, stride: int, variant: Variant) -> None:
+        super().__init__()
+        residual: OrderedDict[str, nn.Module] = OrderedDict()
+        residual.update(variant.conv(1, inputs, units, stride=stride))
+        residual["relu1"] = variant.activation()
+        residual["dropout1"] = nn.Dropout(CONV_DROPOUT)
+        residual.update(variant.conv(2, units, units))
+        skip: dict[str, nn.Module] = {}
+        if stride != 1 or inputs != units:
+            skip = variant.conv(1, inputs, units, kernel=1, stride=stride)
+        self.residual = nn.Sequential(residual)
+        self.skip = nn.Sequential(OrderedDict(skip))
+        self.sum = Add()
+        self.relu = variant.activation()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run one block on (batch, channel, height, width)."""
+        result: Tensor = self.relu(self.sum(self.residual(x), self.skip(x)))
+        return result
+
+
+RESNETS = {
+    "resnet8": ResNet((1, 1)),
+    "resnet12": ResNet((1, 1, 1, 1)),
+    "resnet20": ResNet((2, 2, 2, 2)),
+    # as the paper's ANN; its SNN, and everyone else, have one block more in the third stage
+    "resnet34": ResNet((3, 4, 5, 3)),
+    "resnet34-standard": ResNet((3, 4, 6, 3)),
+}
