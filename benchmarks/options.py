@@ -21,9 +21,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spikeship.deploy.check import DeployError
 from spikeship.deploy.evaluate import evaluate_graph
 from spikeship.deploy.inputs import Images, of_set
-from spikeship.deploy.quantize import quantize
+from spikeship.deploy.quantize import quantize, training_room
 from spikeship.training import data as datasets
 from spikeship.training.activations import QCFS, ClippedReLU
 from spikeship.training.ann import evaluate_ann, train_ann
@@ -176,7 +177,8 @@ class Bench:
         surrogate = options.pop("surrogate_name", "linear")
         bits, epochs = options.pop("bits", None), options.pop("epochs", 1)
         if bits is not None:
-            snn = quantization_aware(snn, quantize(to_nir(snn), weight_bits=bits))
+            fixed = quantize(to_nir(snn), weight_bits=bits, headroom=training_room(bits))
+            snn = quantization_aware(snn, fixed)
 
         def images_of(indices: Tensor) -> Tensor:
             return self.train.values[indices]
@@ -218,13 +220,14 @@ def main() -> int:
     wanted = {"convert": CONVERSIONS, "finetune": TUNINGS, None: CONVERSIONS + TUNINGS}
     for row in wanted[arguments.only]:
         for steps in row.steps:
-            rows.append(bench.run(row, steps))
+            try:
+                rows.append(bench.run(row, steps))
+            except DeployError as error:
+                print(f"options: {row.name}, T = {steps}: {error}", file=sys.stderr)
+                continue
             if not quiet:
-                print(
-                    f"| {row.name} | {steps} | {rows[-1]['accuracy']:.2%} | "
-                    f"{rows[-1]['synops']:,.0f} |",
-                    flush=True,
-                )
+                accuracy, synops = rows[-1]["accuracy"], rows[-1]["synops"]
+                print(f"| {row.name} | {steps} | {accuracy:.2%} | {synops:,.0f} |", flush=True)
     result = {"anns": bench.accuracy, "images": TEST_IMAGES, "rows": rows}
     if quiet:
         print(json.dumps(result))

@@ -106,6 +106,8 @@ def load(
     """
     if (path is None) == (arch is None):
         raise DeployError("give either a file (.safetensors or .onnx) or --arch with --weights")
+    if arch is None and weights is not None:
+        raise DeployError(f"--weights: {path} holds its own; leave it out, or give --arch")
     if arch is not None:
         module = _with_weights(_made(arch), weights)
         if input_shape is None:

@@ -226,7 +226,8 @@ def convert(
         leak,
         reset.value,
     )
-    return run(Voice(json, quiet), request, Source(data, data_dir, limit), output, seed)
+    source = Source(data, data_dir, limit)
+    return run(Voice(json, quiet), request, source, output, seed, device.value)
 
 
 def finetune(
@@ -245,6 +246,9 @@ def finetune(
     teacher: Annotated[
         Path | None, typer.Option("--teacher", help="ANN to distil: .safetensors or .onnx")
     ] = None,
+    max_pool: Annotated[
+        MaxPool, typer.Option("--max-pool", help="Of the teacher, as convert had it.")
+    ] = MaxPool.refuse,
     distill: Annotated[
         float | None, typer.Option("--distill", help="Weight of the teacher, 0..1 (0.5).")
     ] = None,
@@ -265,7 +269,9 @@ def finetune(
     weight_bits: Annotated[
         int | None, typer.Option("--weight-bits", help="Train in the chip's integers.")
     ] = None,
-    chip: Annotated[Chip, typer.Option("--chip", help="For --weight-bits.")] = Chip.loihi2,
+    chip: Annotated[
+        Chip | None, typer.Option("--chip", help="Of --weight-bits; loihi2 by default.")
+    ] = None,
     checkpointing: Annotated[
         bool, typer.Option("--checkpointing", help="Compute again instead of keeping.")
     ] = False,
@@ -290,6 +296,8 @@ def finetune(
     from spikeship.deploy.fitting import Fitting, Source
     from spikeship.training.tuning import Tuning
 
+    if teacher is None and (distill is not None or temperature is not None):
+        raise typer.BadParameter("--distill and --temperature need --teacher; give it, or neither")
     if teacher is not None and distill is None:
         distill = 0.5
     learnt = set((learn or "").split(",")) - {""}
@@ -317,8 +325,9 @@ def finetune(
         num_steps,
         tuning,
         teacher,
+        max_pool.value,
         weight_bits,
-        chip.value,
+        chip.value if chip else None,
         checkpointing,
     )
     return run(

@@ -13,8 +13,10 @@ from spikeship.training.calibrate import Calibrated
 from spikeship.training.convert import Start
 from spikeship.training.convert import convert as convert_network
 from spikeship.training.encoding import Encoding
+from spikeship.training.fit_config import Device
 from spikeship.training.neurons import Reset
 from spikeship.training.pools import MaxPool
+from spikeship.training.processes import pick
 from spikeship.training.to_nir import to_nir, write_nir
 
 
@@ -48,7 +50,9 @@ class Conversion:
     reset: Reset
 
 
-def convert(voice: Voice, request: Conversion, source: Source, output: Path, seed: int) -> int:
+def convert(
+    voice: Voice, request: Conversion, source: Source, output: Path, seed: int, device: Device
+) -> int:
     """Convert a classifier and write the spiking network."""
     check_writable(output)
     encoding = request.encoding
@@ -63,7 +67,7 @@ def convert(voice: Voice, request: Conversion, source: Source, output: Path, see
     like = dict(ann.data) | _statistics(request)
     images = of_set(dataset, split="train", like=like, input_shape=ann.network.input_shape)
     snn = convert_network(
-        ann.network,
+        ann.network.to(pick(device)),
         images.source(encoding)[:CALIBRATION],
         num_steps=request.num_steps,
         encoding=encoding,
@@ -79,7 +83,7 @@ def convert(voice: Voice, request: Conversion, source: Source, output: Path, see
         data=images.data,
         provenance={**ann.provenance, "convert": _said(request)},
     )
-    write_nir(output, to_nir(snn))
+    write_nir(output, to_nir(snn.cpu()))
     thresholds = {name: float(neuron.threshold.max()) for name, neuron in snn.neurons.items()}
     voice.say(f"{output}: {len(thresholds)} neuron layers, T = {snn.num_steps}")
     voice.result(

@@ -12,13 +12,14 @@ from spikeship.deploy.check import DeployError
 from spikeship.deploy.console import Voice, check_writable
 from spikeship.deploy.fitting import Fitting, Source, finish, labelled, state_beside
 from spikeship.deploy.inputs import Images, of_set
-from spikeship.deploy.quantize import quantize
+from spikeship.deploy.quantize import quantize, training_room
 from spikeship.training import data as datasets
 from spikeship.training.augment import training_images
 from spikeship.training.from_nir import from_nir, read_nir
 from spikeship.training.neurons import SpikingNetwork
 from spikeship.training.observe import evaluate
-from spikeship.training.processes import is_first
+from spikeship.training.pools import MaxPool
+from spikeship.training.processes import is_first, pick
 from spikeship.training.qat import AwareNetwork, quantization_aware
 from spikeship.training.stdb import finetune as finetune_network
 from spikeship.training.stdb import stdb_config
@@ -27,6 +28,7 @@ from spikeship.training.to_nir import to_nir, write_nir
 from spikeship.training.tuning import Tuning
 
 REPORTED = 1000
+DEFAULT_CHIP = "loihi2"
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,9 @@ class Request:
         num_steps: T; None for the network's own.
         tuning: the options of ``stdb.finetune``.
         teacher: file of the ANN that distillation draws to.
+        max_pool: what becomes of the teacher's max pools.
         weight_bits: compute with the chip's integers of so many bits; None for real numbers.
-        chip: that chip.
+        chip: that chip; None for Loihi 2.
         checkpointing: compute potentials again in the backward pass instead of keeping them.
     """
 
@@ -51,14 +54,19 @@ class Request:
     num_steps: int | None
     tuning: Tuning
     teacher: Path | None
+    max_pool: MaxPool
     weight_bits: int | None
-    chip: str
+    chip: str | None
     checkpointing: bool
 
 
 def finetune(voice: Voice, request: Request, source: Source, fitting: Fitting, output: Path) -> int:
     """Fine-tune a spiking network and write it."""
     check_writable(output)
+    if request.chip is not None and request.weight_bits is None:
+        raise DeployError("--chip: has no meaning without --weight-bits; leave it out")
+    if request.weight_bits is not None and fitting.precision != "32-true":
+        raise DeployError("--precision: integers need float32; leave it out, or --weight-bits")
     if request.method != "stdb":
         raise DeployError(f"--method: {request.method!r} is unknown; stdb is the one there is")
     snn = from_nir(read_nir(request.snn))
@@ -73,7 +81,12 @@ def finetune(voice: Voice, request: Request, source: Source, fitting: Fitting, o
     if request.weight_bits is not None:
         # one that computes in integers already may be meant for others now
         real = snn.rounded() if isinstance(snn, AwareNetwork) else snn
-        fixed = quantize(to_nir(real), chip=request.chip, weight_bits=request.weight_bits)
+        fixed = quantize(
+            to_nir(real),
+            chip=request.chip or DEFAULT_CHIP,
+            weight_bits=request.weight_bits,
+            headroom=training_room(request.weight_bits),
+        )
         snn = quantization_aware(real, fixed)
     snn.checkpointing = request.checkpointing
 
@@ -81,7 +94,9 @@ def finetune(voice: Voice, request: Request, source: Source, fitting: Fitting, o
         if encoding == "spikes":
             return images.source(encoding)[indices]
         like = images.data
-        return training_images(dataset, indices, mean=like["mean"], std=like["std"])
+        return training_images(
+            dataset, indices, mean=like["mean"], std=like["std"], device=pick(fitting.device)
+        )
 
     kept = None
     if fitting.validation:
@@ -96,7 +111,7 @@ def finetune(voice: Voice, request: Request, source: Source, fitting: Fitting, o
         num_steps=request.num_steps,
         surrogate_name=request.surrogate,
         tuning=request.tuning,
-        teacher=_teacher(request, dataset.input_shape),
+        teacher=_teacher(request, snn),
         validation=kept,
         state_path=state,
         quiet=voice.quiet,
@@ -106,7 +121,12 @@ def finetune(voice: Voice, request: Request, source: Source, fitting: Fitting, o
             **tuned.provenance,
             "stdb": config.recipe() | asdict(request.tuning) | {"surrogate": request.surrogate},
         }
-        write_nir(output, to_nir(tuned))
+        graph = to_nir(tuned)
+        write_nir(output, graph)
+        if request.weight_bits is not None:
+            # what the chip cannot hold is said now, not by the next verb
+            for note in quantize(graph, chip=request.chip or DEFAULT_CHIP).metadata["notes"]:
+                voice.say(note)
         state.unlink(missing_ok=True)
     said: dict[str, Any] = {
         "output": str(output),
@@ -127,10 +147,19 @@ def finetune(voice: Voice, request: Request, source: Source, fitting: Fitting, o
     )
 
 
-def _teacher(request: Request, shape: tuple[int, ...]) -> nn.Module | None:
+def _teacher(request: Request, snn: SpikingNetwork) -> nn.Module | None:
+    """Read the teacher, which must take images normalised as the network's."""
     if request.teacher is None:
         return None
-    return anns.load(request.teacher, input_shape=shape).network
+    ann = anns.load(request.teacher, max_pool=request.max_pool)
+    for key in ("mean", "std"):
+        own, its = snn.data.get(key), ann.data.get(key)
+        if own is not None and its is not None and list(own) != list(its):
+            raise DeployError(
+                f"{request.teacher}: takes images of {key} {its}, the network of {own}; give the "
+                "classifier that was converted"
+            )
+    return ann.network
 
 
 def _check(name: str, images: Images, snn: SpikingNetwork) -> None:

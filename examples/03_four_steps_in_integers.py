@@ -8,7 +8,7 @@ import torch
 
 from spikeship.deploy.evaluate import evaluate_graph
 from spikeship.deploy.inputs import of_set
-from spikeship.deploy.quantize import quantize
+from spikeship.deploy.quantize import quantize, training_room
 from spikeship.training import data
 from spikeship.training.activations import QCFS
 from spikeship.training.ann import ann_config, evaluate_ann, train_ann
@@ -57,7 +57,9 @@ def in_integers(network: object) -> torch.Tensor:
 
 say(f"rounded to {BITS} bits", in_integers(snn))
 
-aware = quantization_aware(snn, quantize(to_nir(snn), weight_bits=BITS))
+# the scales leave room for what training may do to the sums
+fixed = quantize(to_nir(snn), weight_bits=BITS, headroom=training_room(BITS))
+aware = quantization_aware(snn, fixed)
 config = stdb_config(digits.input_shape, epochs=3, learning_rate=1e-3)
 tuned, _ = finetune(aware, lambda indices: train.values[indices], labels, config, quiet=True)
 say(f"fine-tuned in {BITS}-bit integers", in_integers(tuned))

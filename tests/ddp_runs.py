@@ -34,7 +34,8 @@ def curve(folder: Path) -> dict[str, Any]:
     )
     return {
         "curve": [(entry.loss, entry.accuracy) for entry in history],
-        "seen": seen,
+        # the first are those the run is known by
+        "seen": seen[1:],
         "weights": network.state_dict(),
     }
 
@@ -56,10 +57,11 @@ def spiking() -> dict[str, Any]:
 
 def interrupted(path: Path, stop: int | None) -> dict[str, Any]:
     """Train with noise and dropout, which each process draws for itself."""
+    # of the images the run is known by, then of those it trains on
     noise: list[Tensor] = []
 
     def images_of(indices: Tensor) -> Tensor:
-        if len(noise) == stop:
+        if stop is not None and len(noise) == 1 + stop:
             raise KeyboardInterrupt
         drawn = noisy(indices)
         noise.append(drawn - IMAGES[indices])
@@ -89,7 +91,7 @@ def interrupted(path: Path, stop: int | None) -> dict[str, Any]:
     return {
         "curve": [(entry.loss, entry.accuracy, entry.validation) for entry in history],
         "weights": network.state_dict(),
-        "noise": noise[0],
+        "noise": noise[1],
         "asked": asked,
     }
 

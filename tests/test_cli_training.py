@@ -11,7 +11,7 @@ import torch
 from spikeship.deploy import files
 from spikeship.deploy.cli import main
 from spikeship.deploy.inputs import load_images
-from spikeship.training.checkpoint import load_ann
+from spikeship.training.checkpoint import load_ann, save_ann
 from spikeship.training.from_nir import from_nir, read_nir
 from spikeship.training.observe import evaluate
 
@@ -137,9 +137,11 @@ def test_unusable_options_of_train_are_one_line(
     [
         (("--learn", "weights"), "--learn: 'weights' is not known; use threshold, leak"),
         (("--start-steps", "2"), "start_steps must be more than T"),
-        (("--temperature", "3"), "temperature has no meaning without distill"),
+        (("--temperature", "3"), "--distill and --temperature need --teacher"),
+        (("--chip", "loihi1"), "--chip: has no meaning without --weight-bits"),
+        (("--teacher", "other.safetensors"), "other.safetensors: takes images of mean [0.5]"),
         (("--weight-bits", "9"), "weight_bits: 9 is not what loihi2 holds"),
-        (("--weight-bits", "8", "--precision", "bfloat16"), "cannot hold integers"),
+        (("--weight-bits", "8", "--precision", "bfloat16"), "--precision: integers need float32"),
     ],
 )
 def test_unusable_options_of_finetune_are_one_line(
@@ -149,6 +151,18 @@ def test_unusable_options_of_finetune_are_one_line(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    found = load_ann(folder / "ann.safetensors")
+    save_ann(
+        tmp_path / "other.safetensors",
+        found.model,
+        arch=found.arch,
+        input_shape=found.input_shape,
+        classes=found.classes,
+        data={"name": "mine", "mean": [0.5], "std": [1.0]},
+        provenance={},
+        width=found.width,
+    )
+    options = tuple(str(tmp_path / x) if x.startswith("other") else x for x in options)
     assert line in fails(
         capsys, "finetune", folder / "snn.nir", *DATA, *options, "-o", tmp_path / "x.nir"
     )
@@ -161,3 +175,5 @@ def test_analytic_thresholds_need_bounded_activations(
     run("train", "vgg5", *DATA, "--epochs", 1, "-n", 64, "-o", ann)
     words = ("convert", ann, *DATA, "--balance", "analytic", "-T", 4, "-o", tmp_path / "x.nir")
     assert "clip" in fails(capsys, *words).lower()
+    line = fails(capsys, "convert", ann, *DATA, "--weights", "w.pth", "-o", tmp_path / "x.nir")
+    assert "--weights" in line and "leave it out" in line

@@ -150,7 +150,8 @@ def test_neurons_learn_what_is_asked_for(part: str, per: str) -> None:
 
 
 def test_what_neurons_learn_has_its_own_rate_and_no_decay() -> None:
-    snn = network()
+    # the first weights of direct input have a rate of their own
+    snn = network("poisson")
     config = FitConfig(
         epochs=1, batch_size=48, learning_rate=1e-3, weight_decay=100.0, device="cpu"
     )

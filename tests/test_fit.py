@@ -182,3 +182,30 @@ def test_a_recipe_is_what_decides_as_json() -> None:
 def test_impossible_settings_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(FitError, match=next(iter(changes))):
         config(**changes)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((1, 8, 8), 1), ((1, 24, 24), 2)],
+)
+def test_a_network_with_little_work_takes_one_thread(
+    size: tuple[int, int, int], expected: int
+) -> None:
+    """So many weights at 64 places are little work, at 576 they are not."""
+    before, seen = torch.get_num_threads(), set()
+    network = nn.Sequential(nn.Conv2d(1, 100, 3), nn.Conv2d(100, 30, 3), nn.Flatten())
+    network.append(nn.LazyLinear(3))
+    pictures = torch.randn(50, *size)
+    network(pictures[:1])
+
+    def watched(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        seen.add(torch.get_num_threads())
+        return loss(model, x, y)
+
+    torch.set_num_threads(2)
+    try:
+        fit(network, lambda i: pictures[i], LABELS, config(epochs=1), watched, quiet=True)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert seen == {expected}

@@ -73,7 +73,7 @@ def test_progress_goes_to_stderr_alone(capfd: pytest.CaptureFixture[str]) -> Non
     [
         ({"config": config(learning_rate=0.5)}, r"differs in learning_rate\)"),
         ({"labels": LABELS.flip(0)}, r"differs in labels\)"),
-        ({"model": nn.Linear(6, 3)}, r"differs in starting weights\)"),
+        ({"model": nn.Linear(6, 3)}, r"differs in modules, starting weights\)"),
     ],
 )
 def test_another_runs_state_is_refused(

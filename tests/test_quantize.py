@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from spikeship.deploy.check import DeployError
 from spikeship.deploy.normalize import normalize
-from spikeship.deploy.quantize import quantize
+from spikeship.deploy.quantize import quantize, training_room
 from spikeship.hw_models import reference
 from spikeship.hw_models.graph import Conv, FixedGraph, Neuron, Readout, Sparse
 from spikeship.training.encoding import InputCoding
@@ -216,20 +216,25 @@ def test_weights_are_what_so_many_bits_hold(bits: int) -> None:
         assert len(np.unique(synapse.weight)) <= 2**bits  # type: ignore[union-attr]
 
 
-def test_sums_that_leave_24_bits_are_said_and_bounded_by_observation() -> None:
+def _wide(inputs: int = 64) -> nir.NIRGraph:
+    """Two neurons that take 7-bit values from all inputs."""
     shape = (2,)
     said = NetworkMetadata(
         coding=InputCoding("direct", 1.0, 127, True), num_steps=STEPS, reset="subtract"
     )
     nodes = {
-        "input": nir.Input(np.array([64])),
-        "fc1": nir.Linear(np.full((2, 64), 1.0)),
+        "input": nir.Input(np.array([inputs])),
+        "fc1": nir.Linear(np.full((2, inputs), 1.0)),
         "relu": nir.IF(r=np.ones(shape), v_threshold=np.full(shape, 50.0)),
         "fc2": nir.Linear(np.eye(2)),
         "output": nir.Output(np.array([2])),
     }
     edges = [("input", "fc1"), ("fc1", "relu"), ("relu", "fc2"), ("fc2", "output")]
-    graph = nir.NIRGraph(nodes, edges, {KEY: said.to_json()}, type_check=False)
+    return nir.NIRGraph(nodes, edges, {KEY: said.to_json()}, type_check=False)
+
+
+def test_sums_that_leave_24_bits_are_said_and_bounded_by_observation() -> None:
+    graph = _wide()
     unchecked = quantize(graph)
     assert _node(unchecked, "relu").overflow == "unchecked"
     assert "no data was observed" in unchecked.metadata["notes"][0]
@@ -241,6 +246,35 @@ def test_sums_that_leave_24_bits_are_said_and_bounded_by_observation() -> None:
         reference.run(unchecked, np.full((1, STEPS, 64), 127))
     tight = quantize(graph, ranges={"relu": (-64 * 127.0, 64 * 127.0)})
     reference.run(tight, np.full((1, STEPS, 64), 127))  # the scale was raised to hold it
+
+
+@given(st.floats(1.0, 4.0), st.floats(100.0, 3000.0), st.booleans())
+def test_headroom_is_left_where_nothing_else_leaves_it(
+    room: float, seen: float, is_negative: bool
+) -> None:
+    ranges = {"relu": (-seen, 1.0) if is_negative else (-1.0, seen)}
+    tight = quantize(_wide(), ranges=ranges)
+    roomy = quantize(_wide(), ranges=ranges, headroom=room)
+    scale = max(_node(tight, "relu").scale.min(), room * seen / 2**16)
+    np.testing.assert_array_equal(_node(roomy, "relu").scale, scale)
+    assert room * seen / scale <= 2**16 * (1 + 1e-12)
+
+
+def test_headroom_leaves_proved_layers_as_they_are() -> None:
+    # 2 inputs of at most 127, of weight 255: the sums end at 64,770, twice that is still proved
+    ranges = {"relu": (-254.0, 254.0)}
+    plain = quantize(_wide(inputs=2), ranges=ranges)
+    assert plain.input_bound("relu") == 2 * 127 * 255
+    for headroom, kept in ((2.0, True), (2.1, False)):
+        roomy = quantize(_wide(inputs=2), ranges=ranges, headroom=headroom)
+        assert (_node(roomy, "relu").scale == _node(plain, "relu").scale).all() == kept
+        assert _node(roomy, "relu").overflow == "proved"
+
+
+@pytest.mark.parametrize("headroom", [0.9, np.inf, np.nan])
+def test_headroom_below_one_is_refused(headroom: float) -> None:
+    with pytest.raises(DeployError, match="headroom: .* give 1 or more"):
+        quantize(_wide(), headroom=headroom)
 
 
 def _pool(side: int, stride: int) -> nir.AvgPool2d:
@@ -324,3 +358,7 @@ def test_r_that_is_not_one_is_refused() -> None:
     graph.nodes["relu1"].r = graph.nodes["relu1"].r * 0.25
     with pytest.raises(DeployError, match="'relu1': r must be 1"):
         quantize(graph)
+
+
+def test_few_bits_are_left_for_the_weights() -> None:
+    assert [training_room(bits) for bits in (2, 5, 6, 8)] == [1.0, 1.0, 2.0, 2.0]

@@ -12,12 +12,17 @@ from typing import Any
 
 import pytest
 import torch
+from spiking import chain, images
 from training_runs import LABELS, announced, config, killable, killed_in, loss, model, noisy
 
+from spikeship.training.augment import augment
+from spikeship.training.convert import convert
 from spikeship.training.fit_config import EpochMetrics, FitError
 from spikeship.training.loop import fit
+from spikeship.training.neurons import SpikingNetwork
 from spikeship.training.progress import MetricsLog
 from spikeship.training.state import TrainingState, load_state
+from spikeship.training.stdb import finetune
 
 SETTINGS = {"epochs": 5, "batch_size": 3, "checkpoint_every": 2, "optimizer": "adam"}
 
@@ -143,7 +148,8 @@ def test_a_run_killed_while_it_writes_goes_on_from_the_state_before(
 
 def _stopped(path: Path, steps: int, **changes: Any) -> None:
     """Run until a step and stop there."""
-    done = 0
+    # a run with a state is first asked for some images to know it by
+    done = -1
 
     def images_of(indices: torch.Tensor) -> torch.Tensor:
         nonlocal done
@@ -200,7 +206,7 @@ def test_what_an_epochs_beginning_does_to_the_model_is_not_done_twice(tmp_path: 
     weights, begun = [], []
     for stop in (None, 6, 8):
         path = tmp_path / str(stop)
-        steps = 0
+        steps = -1
 
         def images_of(indices: torch.Tensor) -> torch.Tensor:
             nonlocal steps
@@ -260,3 +266,24 @@ def test_a_log_leaves_what_is_not_its_own(tmp_path: Path) -> None:
         ]
         assert _events(tmp_path)["loss"] == {1: [0.5]}
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_ranges_depend_on_the_run_alone(tmp_path: Path) -> None:
+    """Killed after its last epoch, a run has nothing left to do but to observe them."""
+    x = images(24)
+    snn = convert(chain(), x, num_steps=4)
+
+    def run(path: Path | None) -> SpikingNetwork:
+        return finetune(
+            snn,
+            lambda indices: augment(x[indices], torch.zeros(2)),
+            torch.arange(24) % 5,
+            config(epochs=1, batch_size=8),
+            state_path=path,
+            quiet=True,
+        )[0]
+
+    whole = run(None)
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        assert run(tmp_path / "state").ranges == whole.ranges

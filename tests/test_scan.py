@@ -140,6 +140,7 @@ def test_integers_decide_as_the_chips_arithmetic(
             keeps,
             torch.tensor(v0 / 64),
             rule,
+            send=True,
             keep_spikes=False,
             keep_potentials=False,
         )
@@ -171,7 +172,7 @@ def test_a_population_wider_than_a_block_on_several_threads() -> None:
     finally:
         torch.set_num_threads(threads)
     expected = scans._Plain.forward(
-        x, theta, one, zero, Rule(), keep_spikes=False, keep_potentials=False
+        x, theta, one, zero, Rule(), send=True, keep_spikes=False, keep_potentials=False
     )[0]
     for spikes, gradient in found:
         assert torch.equal(spikes, expected)
@@ -199,3 +200,39 @@ def test_potentials_computed_again_give_the_same_gradients(engine: str) -> None:
     assert gradients[0] is not None and gradients[1] is not None
     assert torch.equal(gradients[0], gradients[1])
     assert kept[0] - kept[1] == x.nbytes
+
+
+@pytest.mark.parametrize("rule", [RULES[0], RULES[3], RULES[-1]], ids=str)
+@pytest.mark.parametrize(("side", "kind"), [(2, torch.float32), (3, torch.float64)])
+def test_spikes_averaged_as_they_are_made(rule: Rule, side: int, kind: torch.dtype) -> None:
+    draw = torch.Generator().manual_seed(4)
+    shape = (STEPS, 3, 5, 2 * side, 3 * side)
+    x = torch.randn(shape, generator=draw, dtype=kind).flatten(0, 1)
+    x = x.contiguous(memory_format=torch.channels_last).view(shape)
+    theta = torch.rand(5, 1, 1, generator=draw, dtype=kind) + 0.5
+    leak, v0 = torch.tensor(0.9, dtype=kind), torch.tensor(0.1, dtype=kind)
+    cotangent = torch.randn(STEPS, 3, 5, 2, 3, generator=draw, dtype=kind)
+    found = []
+    for pool in (1, side):
+        given_to = [part.clone().requires_grad_() for part in (x, theta, leak)]
+        values, fired = scan(*given_to, v0, rule, None, pool)
+        if pool == 1:
+            values = torch.nn.functional.avg_pool2d(values.flatten(0, 1), side)
+            values = values.view(cotangent.shape)
+        torch.autograd.backward(values, cotangent)
+        again = scans.pooled(fired, side, kind)
+        assert torch.equal(again, values)
+        found.append((values.detach(), *(part.grad for part in given_to)))
+    assert found[0][0].mean() > 0.02
+    assert torch.equal(found[0][0], found[1][0])
+    for expected, mine in zip(found[0][1:], found[1][1:], strict=True):
+        assert expected is not None and mine is not None
+        torch.testing.assert_close(mine, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_pooling_asks_for_channels_that_lie_together() -> None:
+    x = torch.zeros(2, 1, 3, 4, 4)
+    assert not scans.can_pool(x)
+    one, zero = torch.tensor(1.0), torch.tensor(0.0)
+    with pytest.raises(ValueError, match=r"shape \(2, 1, 3, 4, 4\) cannot be pooled"):
+        scan(x, one, one, zero, Rule(), None, 2)

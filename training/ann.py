@@ -12,6 +12,7 @@ from spikeship.training.augment import training_images
 from spikeship.training.checkpoint import fingerprint
 from spikeship.training.data import DataError, DataSet, Samples
 from spikeship.training.fit_config import EpochMetrics, FitConfig
+from spikeship.training.identity import spread
 from spikeship.training.loop import fit
 
 
@@ -75,7 +76,8 @@ def train_ann(
 
     validation = None
     if held_out is not None and held_out.labels is not None:
-        validation = fingerprint({"labels": held_out.labels})
+        some = held_out.images[spread(len(held_out.labels))]
+        validation = fingerprint({"images": some, "labels": held_out.labels})
     return fit(
         model,
         images_of,
@@ -85,7 +87,7 @@ def train_ann(
         purpose={
             "data": [dataset.name, list(dataset.mean), list(dataset.std)],
             "augmentation": dataset.augmentation,
-            "validation labels": validation,
+            "validation": validation,
         },
         state_path=state_path,
         quiet=quiet,

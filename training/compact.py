@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 Again = Callable[[], Tensor]
@@ -85,6 +86,7 @@ class _Weighted(torch.autograd.Function):
         )
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (weight,), module = ctx.saved_tensors, ctx.module
         grad = grads[0].to(weight.dtype)
@@ -107,7 +109,7 @@ class _Weighted(torch.autograd.Function):
                 )
             else:
                 grad_x = grad @ weight if needs[0] else None
-                grad_weight = grad.mT @ x if needs[1] else None
+                grad_weight = _weight_gradient(grad, x, ctx.given) if needs[1] else None
                 grad_bias = grad.sum(0) if needs[2] else None
         given = ctx.given
         return (
@@ -117,6 +119,28 @@ class _Weighted(torch.autograd.Function):
             None,
             None,
         )
+
+
+# up to so many samples, writing a dense layer's gradient takes longer than computing it
+_FEW_SAMPLES = 512
+
+
+def _weight_gradient(grad: Tensor, x: Tensor, kind: torch.dtype) -> Tensor:
+    """Gradient of a dense layer's weights, in the weights' own type where that costs nothing.
+
+    In bfloat16 the result would be written twice, once rounded. With few samples the factors are
+    small, and widening them lets the product, still of bfloat16 numbers, come out in float32.
+    """
+    if grad.dtype != torch.bfloat16 or grad.device.type != "cpu" or len(grad) > _FEW_SAMPLES:
+        return grad.mT @ x
+    backend: Any = torch.backends.mkldnn
+    matmul = backend.matmul
+    before = matmul.fp32_precision
+    matmul.fp32_precision = "bf16"
+    try:
+        return grad.to(kind).mT @ x.to(kind)
+    finally:
+        matmul.fp32_precision = before
 
 
 class _Pool(torch.autograd.Function):

@@ -112,6 +112,7 @@ def _forward(
 ) -> None:
     steps, population = weighted.shape[0], theta.size
     keeps_spikes, keeps_potentials = fired.size > 0, potentials.size > 0
+    sends = spikes.size > 0
     zero = theta[0] - theta[0]
     v = np.empty(BLOCK, theta.dtype)
     local_theta = np.empty(BLOCK, theta.dtype)
@@ -146,14 +147,34 @@ def _forward(
             if keeps_spikes:
                 for i in range(count):
                     fired[t, first + i] = v[i] > local_theta[i] + offset
-            out = spikes[t, first : first + count]
+            if sends:
+                out = spikes[t, first : first + count]
+                for i in range(count):
+                    out[i] = _rounded(zero + (v[i] > local_theta[i] + offset), out[i])
             for i in range(count):
                 fires = v[i] > local_theta[i] + offset
-                out[i] = _rounded(zero + fires, out[i])
                 if hard:
                     v[i] = zero if fires else v[i]
                 else:
                     v[i] = v[i] - local_theta[i] if fires else v[i]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _pool(begin: int, end: int, fired: Any, side: int, one: Any, out: Any) -> None:
+    samples, rows, columns, channels = out.shape
+    total = np.empty(channels, np.uint16)
+    for sample in range(begin, end):
+        for row in range(rows):
+            for column in range(columns):
+                total[:] = 0
+                for down in range(side):
+                    for right in range(side):
+                        spikes = fired[sample, row * side + down, column * side + right]
+                        for c in range(channels):
+                            total[c] += spikes[c]
+                means = out[sample, row, column]
+                for c in range(channels):
+                    means[c] = _rounded(one * total[c] / (side * side), means[c])
 
 
 @numba.njit(nogil=True, inline="always", error_model="numpy")
@@ -184,6 +205,9 @@ def _backward(
     table: Any,
     fired: Any,
     potentials: Any,
+    places: Any,
+    windows: int,
+    share: Any,
     result: Any,
     grad_theta: Any,
     grad_leak: Any,
@@ -191,7 +215,7 @@ def _backward(
     steps, population = grad.shape[0], theta.size
     learns_theta, learns_leak = grad_theta.size > 0, grad_leak.size > 0
     learns = learns_theta or learns_leak
-    keeps = potentials.size > 0
+    keeps, pooled = potentials.size > 0, places.size > 0
     zero = theta[0] - theta[0]
     one = zero + np.float32(1)
     slopes = np.empty((steps, BLOCK), theta.dtype)
@@ -202,6 +226,8 @@ def _backward(
     local_v0 = np.empty(BLOCK, theta.dtype)
     sum_theta = np.empty(BLOCK, theta.dtype)
     sum_leak = np.empty(BLOCK, theta.dtype)
+    received = np.empty(BLOCK, theta.dtype)
+    local_places = np.empty(BLOCK, np.int64)
     never = table.size - steps
     for first in range(begin, end, BLOCK):
         count = min(BLOCK, end - first)
@@ -213,6 +239,10 @@ def _backward(
             last[i] = -never
             sum_theta[i] = zero
             sum_leak[i] = zero
+        if pooled:
+            for i in range(count):
+                sample, neuron = divmod(first + i, population)
+                local_places[i] = sample * windows + places[neuron]
         # ds/dV at every step, forward in time where it depends on the spikes before
         for t in range(steps):
             if kind == _TABLE and keeps:
@@ -229,11 +259,17 @@ def _backward(
                     z = potentials[t, first + i] / local_theta[i] - one
                     slopes[t, i] = _slope(kind, constant, z)
         for t in range(steps - 1, -1, -1):
-            row = grad[t, first : first + count]
+            row = grad[t]
+            if pooled:
+                for i in range(count):
+                    received[i] = share * _load(row[local_places[i]])
+            else:
+                for i in range(count):
+                    received[i] = _load(row[first + i])
             out = result[t, first : first + count]
             if not attached and not hard and not learns:
                 for i in range(count):
-                    value = slopes[t, i] * _load(row[i]) / local_theta[i] + carried[i]
+                    value = slopes[t, i] * received[i] / local_theta[i] + carried[i]
                     out[i] = _rounded(value, out[i])
                     carried[i] = local_leak[i] * value
                 continue
@@ -244,10 +280,9 @@ def _backward(
                 else:
                     v = zero
                     fires = fired[t, first + i] != 0
-                received = zero + _load(row[i])
                 if attached:
-                    received -= (v if hard else local_theta[i]) * carried[i]
-                through = slopes[t, i] * received / local_theta[i]
+                    received[i] -= (v if hard else local_theta[i]) * carried[i]
+                through = slopes[t, i] * received[i] / local_theta[i]
                 value = through + (zero if hard and fires else carried[i])
                 if learns:
                     sum_theta[i] -= through * v / local_theta[i]
@@ -271,20 +306,20 @@ def _backward(
 
 
 @cache
-def _pool(threads: int) -> ThreadPoolExecutor:
+def _threads(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="spikeship-scan")
 
 
-def _spread(kernel: Callable[..., None], neurons: int, *arguments: Any) -> None:
-    """Run a kernel over all neurons on as many threads as torch uses."""
-    blocks = -(-neurons // BLOCK)
-    threads = min(torch.get_num_threads(), blocks)
+def _spread(kernel: Callable[..., None], count: int, grain: int, *arguments: Any) -> None:
+    """Run a kernel over ``count`` places on as many threads as torch uses, ``grain`` at least."""
+    grains = -(-count // grain)
+    threads = min(torch.get_num_threads(), grains)
     if threads == 1:
-        kernel(0, neurons, *arguments)
+        kernel(0, count, *arguments)
         return
-    edges = [min(neurons, blocks * part // threads * BLOCK) for part in range(threads + 1)]
+    edges = [min(count, grains * part // threads * grain) for part in range(threads + 1)]
     parts = [
-        _pool(threads).submit(kernel, begin, end, *arguments)
+        _threads(threads).submit(kernel, begin, end, *arguments)
         for begin, end in zip(edges, edges[1:], strict=False)
     ]
     for part in parts:
@@ -293,9 +328,14 @@ def _spread(kernel: Callable[..., None], neurons: int, *arguments: Any) -> None:
 
 def forward(weighted: Any, *arguments: Any) -> None:
     """Scan forward; see ``_forward`` for the arguments, arrays of no size are not written."""
-    _spread(_forward, weighted.shape[1], weighted, *arguments)
+    _spread(_forward, weighted.shape[1], BLOCK, weighted, *arguments)
 
 
-def backward(grad: Any, *arguments: Any) -> None:
-    """Scan backward; see ``_backward``."""
-    _spread(_backward, grad.shape[1], grad, *arguments)
+def pool(fired: Any, side: int, one: Any, out: Any) -> None:
+    """Average spikes (samples, height, width, channels) over squares; ``one`` is 1 in V's type."""
+    _spread(_pool, len(fired), 1, fired, side, one, out)
+
+
+def backward(neurons: int, grad: Any, *arguments: Any) -> None:
+    """Scan backward; see ``_backward``. Where ``places`` says each neuron's, grad is a pool's."""
+    _spread(_backward, neurons, BLOCK, grad, *arguments)

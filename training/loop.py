@@ -17,6 +17,7 @@ from spikeship.hw_models.atomic import sweep
 from spikeship.training.checkpoint import fingerprint
 from spikeship.training.fit_config import EpochMetrics, FitConfig, FitError
 from spikeship.training.generators import generator_states, restore_generators, seed_generators
+from spikeship.training.identity import images_seen, structure
 from spikeship.training.processes import (
     add_up,
     gather,
@@ -27,6 +28,10 @@ from spikeship.training.processes import (
 )
 from spikeship.training.progress import MetricsLog, progress_bar
 from spikeship.training.state import TrainingState, load_state, save_state
+
+# Below so many multiplications for a sample a step takes a few milliseconds. There one thread was
+# measured as fast as several, and 5 times as fast and more where cores are busy.
+_SMALL = 10_000_000
 
 Loss = Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -69,7 +74,9 @@ def fit(
         purpose: JSON object of what else makes this run another than others.
         state_path: where to keep the state, after every epoch and every
             ``config.checkpoint_every`` steps; a state found there of the same run (recipe, number
-            of processes, labels, weights it started from, and purpose) is resumed.
+            of processes, labels, modules and weights it started from, purpose, and some images,
+            which ``images_of`` is asked for once) is resumed. Images that are varied on another
+            kind of device are others.
         quiet: no progress bar.
         parameter_groups: the optimizer's, of the model's parameters; each may have a
             ``rate_factor`` on the learning rate.
@@ -93,13 +100,17 @@ def fit(
     home = next(model.parameters()).device
     fabric = make_fabric(config.device, config.precision)
     model.to(fabric.device)
-    description = config.recipe() | {
-        "processes": fabric.world_size,
-        "labels": fingerprint({"labels": labels}),
-        "starting weights": fingerprint(model.state_dict()),
-        "validated": validate is not None,
-        **(purpose or {}),
-    }
+    description: dict[str, Any] = {}
+    if state_path is not None:
+        description = config.recipe() | {
+            "processes": fabric.world_size,
+            "labels": fingerprint({"labels": labels}),
+            "images": images_seen(images_of, len(labels), config.seed),
+            "modules": structure(model),
+            "starting weights": fingerprint(model.state_dict()),
+            "validated": validate is not None,
+            **(purpose or {}),
+        }
     optimizer = _optimizer(model, config, parameter_groups)
     run = _Run(fabric, model, optimizer, description, state_path)
     run.resume()
@@ -108,7 +119,7 @@ def fit(
     hidden = quiet or not fabric.is_global_zero
     try:
         with ExitStack() as stack:
-            stack.enter_context(_few_threads(model))
+            stack.enter_context(_same_threads())
             if fabric.world_size > 1 and fabric.device.type == "cuda":
                 stack.enter_context(shared_statistics(model))
             log = stack.enter_context(_log(fabric, config, run, steps))
@@ -130,6 +141,8 @@ def fit(
                     mine, count = share(batch, fabric)
                     x = fabric.to_device(images_of(mine))
                     y = fabric.to_device(labels[mine])
+                    if _work(model, x) < _SMALL:
+                        torch.set_num_threads(1)
                     value, scores = objective(x, y)
                     stepper.zero_grad()
                     # averaged over the processes, this is the mean over the batch
@@ -233,7 +246,8 @@ class _Run:
         if not self.path.exists():
             return None
         state = load_state(self.path)
-        differing = [key for key, value in self.description.items() if state.run.get(key) != value]
+        keys = {**self.description, **state.run}
+        differing = [key for key in keys if state.run.get(key) != self.description.get(key)]
         if differing:
             raise FitError(
                 f"{self.path}: is the state of another run (differs in {', '.join(differing)}); "
@@ -318,15 +332,22 @@ def _log(fabric: Fabric, config: FitConfig, run: _Run, steps: int) -> Iterator[M
 
 
 @contextmanager
-def _few_threads(model: nn.Module) -> Iterator[None]:
-    """Use one thread for a small network: measured as fast, and 8 times where cores are busy."""
+def _same_threads() -> Iterator[None]:
+    """Leave as many threads to others as there were."""
     threads = torch.get_num_threads()
-    if sum(value.numel() for value in model.parameters()) < 1_000_000:
-        torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def _work(model: nn.Module, x: Tensor) -> int:
+    """Multiplications for one sample, an upper bound: as if no convolution or pool had a stride.
+
+    It depends on nothing but the shapes, so a resumed run finds the same.
+    """
+    places = math.prod(x.shape[-2:]) if x.ndim >= 4 else 1
+    return sum(value.numel() * (places if value.ndim == 4 else 1) for value in model.parameters())
 
 
 def _order(fabric: Fabric, seed: int, epoch: int, samples: int) -> Tensor:

@@ -18,7 +18,7 @@ from spikeship.training.compact import Value, run
 from spikeship.training.encoding import InputCoding
 from spikeship.training.network import Layer, Network
 from spikeship.training.paper_frame import scan_paper
-from spikeship.training.scan import Recompute, Rule, scan
+from spikeship.training.scan import Recompute, Rule, can_pool, pooled, scan
 from spikeship.training.surrogates import surrogate
 
 Reset = Literal["subtract", "zero"]
@@ -91,18 +91,21 @@ class SpikingNeuron(nn.Module):
         """Turn weighted input of shape (time, batch, …) into spikes, 0 or 1, of that shape."""
         return self.fire(weighted)[0]
 
-    def fire(self, weighted: Tensor, recompute: Recompute | None = None) -> tuple[Tensor, Tensor]:
+    def fire(
+        self, weighted: Tensor, recompute: Recompute | None = None, pool: int = 1
+    ) -> tuple[Tensor, Tensor]:
         """Spikes as ``forward``'s, and the same in bytes where backward will keep them.
 
         Args:
             weighted: weighted input, shape (time, batch, …).
             recompute: gives ``weighted`` again; then no potential is kept for backward.
+            pool: side of the squares to average spikes over; see ``scan``.
         """
         if self.timing == "paper":
             spikes = scan_paper(weighted, self.threshold, self.leak, self.v0, self.surrogate_name)
             return spikes, spikes.detach().to(torch.uint8)
         rule = Rule(self.reset == "zero", self.surrogate_name, self.attached, self.integers)
-        return scan(weighted, self.threshold, self.leak, self.v0, rule, recompute)
+        return scan(weighted, self.threshold, self.leak, self.v0, rule, recompute, pool)
 
     def learn(self, *, threshold: bool = False, leak: bool = False) -> None:
         """Make theta or the leak parameters, one for every value they hold now."""
@@ -244,12 +247,29 @@ class SpikingNetwork(nn.Module):
         Raises:
             ValueError: messages of another shape.
         """
-        for name, weighted, spikes in self.walk(messages):
-            if name == self.network.output:
-                return weighted.sum(0, dtype=torch.promote_types(weighted.dtype, torch.float32))
-            # not kept while the next layer runs
-            del weighted, spikes
-        raise AssertionError("a network ends in its output")
+        outputs = self.outputs(messages)
+        # sums of half precision would be rounded at every step
+        return outputs.sum(0, dtype=torch.promote_types(outputs.dtype, torch.float32))
+
+    def outputs(self, messages: Tensor) -> Tensor:
+        """Return what the readout receives at every step, shape (time, batch, classes).
+
+        Spikes that only a pool reads are averaged as they are made, and never held.
+
+        Args:
+            messages: as for ``forward``.
+
+        Raises:
+            ValueError: messages of another shape.
+        """
+        last: Value | None = None
+        # one after the other, so that none is held while the next layer runs
+        for layer, inputs, result in self._run(messages, self._pools()):
+            if layer.name == self.network.output:
+                last = result
+            del inputs, result
+        assert last is not None  # a network ends in its output
+        return _unfolded(last.tensor, (messages.shape[1], messages.shape[0]))
 
     def walk(self, messages: Tensor) -> Iterator[Activity]:
         """Run the network; yield what each neuron and, last, the readout received and sent.
@@ -263,23 +283,8 @@ class SpikingNetwork(nn.Module):
         Raises:
             ValueError: messages of another shape.
         """
-        shape = self.network.input_shape
-        if messages.ndim != len(shape) + 2 or tuple(messages.shape[2:]) != shape:
-            raise ValueError(
-                f"messages have shape {tuple(messages.shape)}, the network takes (batch, time, "
-                f"{', '.join(map(str, shape))}); encode images of its input shape"
-            )
         folded = messages.shape[1], messages.shape[0]
-
-        def call(layer: Layer, inputs: tuple[Value, ...]) -> Value:
-            if isinstance(layer.module, SpikingNeuron):
-                return self._fire(layer.module, inputs[0], folded)
-            if isinstance(layer.module, HeldDropout):
-                return self._drop(layer.module, inputs[0], folded)
-            return run(layer.module, inputs)
-
-        start = Value(self._fold(messages), lambda: self._fold(messages))
-        for layer, inputs, result in self.network.walk(start, call):
+        for layer, inputs, result in self._run(messages, {}):
             if isinstance(layer.module, SpikingNeuron):
                 weighted, spikes = (_unfolded(value.tensor, folded) for value in (*inputs, result))
                 yield Activity(layer.name, weighted, spikes)
@@ -288,13 +293,55 @@ class SpikingNetwork(nn.Module):
                 yield Activity(layer.name, _unfolded(result.tensor, folded), None)
             del inputs, result
 
+    def _run(
+        self, messages: Tensor, pools: Mapping[str, int]
+    ) -> Iterator[tuple[Layer, tuple[Value, ...], Value]]:
+        """Run all layers, each neuron named in ``pools`` together with the pool that reads it."""
+        shape = self.network.input_shape
+        if messages.ndim != len(shape) + 2 or tuple(messages.shape[2:]) != shape:
+            raise ValueError(
+                f"messages have shape {tuple(messages.shape)}, the network takes (batch, time, "
+                f"{', '.join(map(str, shape))}); encode images of its input shape"
+            )
+        folded = messages.shape[1], messages.shape[0]
+        done: set[str] = set()
+
+        def call(layer: Layer, inputs: tuple[Value, ...]) -> Value:
+            module = layer.module
+            if isinstance(module, SpikingNeuron):
+                weighted = _unfolded(inputs[0].tensor, folded)
+                pool = pools.get(layer.name, 1)
+                if pool > 1 and module.timing == "local" and can_pool(weighted):
+                    done.add(layer.name)
+                    return self._fire(module, inputs[0], folded, pool)
+                return self._fire(module, inputs[0], folded)
+            if isinstance(module, HeldDropout):
+                return self._drop(module, inputs[0], folded)
+            if layer.inputs[0] in done:
+                return inputs[0]
+            return run(module, inputs)
+
+        return self.network.walk(Value(self._fold(messages), lambda: self._fold(messages)), call)
+
+    def _pools(self) -> dict[str, int]:
+        """Side of the pool that alone reads a neuron's spikes, by the neuron's name."""
+        sides = {}
+        for name in self.neurons:
+            readers = self.network.consumers(name)
+            if len(readers) == 1 and type(readers[0].module) is nn.AvgPool2d:
+                kernel = readers[0].module.kernel_size
+                sides[name] = kernel if isinstance(kernel, int) else kernel[0]
+        return sides
+
     def _fold(self, messages: Tensor) -> Tensor:
         folded = messages.transpose(0, 1).flatten(0, 1).to(next(self.parameters()))
         if folded.ndim == 4:
             folded = folded.contiguous(memory_format=torch.channels_last)
         return folded
 
-    def _fire(self, neuron: SpikingNeuron, value: Value, folded: tuple[int, int]) -> Value:
+    def _fire(
+        self, neuron: SpikingNeuron, value: Value, folded: tuple[int, int], pool: int = 1
+    ) -> Value:
         recompute = None
         if self.checkpointing and value.again is not None:
             again = value.again
@@ -302,11 +349,13 @@ class SpikingNetwork(nn.Module):
             def recompute() -> Tensor:
                 return _unfolded(again(), folded)
 
-        spikes, held = neuron.fire(_unfolded(value.tensor, folded), recompute)
-        if not held.numel():
-            return Value(spikes.flatten(0, 1))
+        spikes, held = neuron.fire(_unfolded(value.tensor, folded), recompute, pool)
         kind = spikes.dtype
-        return Value(spikes.flatten(0, 1), lambda: held.flatten(0, 1).to(kind))
+
+        def anew() -> Tensor:
+            return (held.to(kind) if pool == 1 else pooled(held, pool, kind)).flatten(0, 1)
+
+        return Value(spikes.flatten(0, 1), anew if held.numel() else None)
 
     def _drop(self, dropout: HeldDropout, value: Value, folded: tuple[int, int]) -> Value:
         if not self.training:

@@ -5,10 +5,11 @@ process takes its part of each batch, and gradients are averaged over them (gloo
 CUDA devices).
 """
 
+import atexit
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from lightning_fabric import Fabric
@@ -20,16 +21,25 @@ from spikeship.training.fit_config import Device, FitError, Precision
 Result = TypeVar("Result")
 
 
+def pick(device: Device) -> Literal["cpu", "cuda"]:
+    """Return the kind of device that is meant: ``auto`` is CUDA where it is there.
+
+    Raises:
+        FitError: no such device.
+    """
+    there = torch.cuda.is_available()
+    if device == "cuda" and not there:
+        raise FitError("device 'cuda' is not there; use 'cpu' or 'auto'")
+    return "cuda" if there and device != "cpu" else "cpu"
+
+
 def make_fabric(device: Device, precision: Precision) -> Fabric:
     """Set up a device and, where ``torchrun`` started several processes, how they talk.
 
     Raises:
         FitError: no such device, or fewer than processes on this machine.
     """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise FitError("device 'cuda' is not there; use 'cpu' or 'auto'")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = pick(device)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if processes == 1:
         return Fabric(accelerator=device, devices=1, precision=precision)
@@ -50,7 +60,15 @@ def make_fabric(device: Device, precision: Precision) -> Fabric:
     # Fabric's command, `fabric run`, has done so
     if "LT_CLI_USED" not in os.environ:
         fabric.launch()
+    # gloo's threads may still run when the interpreter ends, which would abort the process
+    atexit.unregister(_leave)
+    atexit.register(_leave)
     return fabric
+
+
+def _leave() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def is_first() -> bool:

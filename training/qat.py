@@ -8,7 +8,7 @@ numbers in the units of the network they came from, so learning rates mean what 
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,10 +20,11 @@ from torch.nn.utils import parametrize
 from spikeship.hw_models import fixed
 from spikeship.hw_models.graph import FixedGraph
 from spikeship.hw_models.weight_grid import SNAP, UNITS
+from spikeship.training.compact import Value
 from spikeship.training.form import check_form, sample_shapes
 from spikeship.training.integer_grid import IntegerGrid
 from spikeship.training.network import INPUT, Add, Layer, Network
-from spikeship.training.neurons import Activity, Scale, SpikingNetwork, SpikingNeuron
+from spikeship.training.neurons import Scale, SpikingNetwork, SpikingNeuron
 from spikeship.training.rounding import BiasRounding, WeightRounding, bias_units, straight
 from spikeship.training.scan import HALF_UNIT, Recompute, Rule, scan
 
@@ -78,17 +79,15 @@ class AwareNetwork(SpikingNetwork):
         self.grid = grid
         self.train(snn.training)
 
-    def walk(self, messages: Tensor) -> Iterator[Activity]:
-        """Run the network as :meth:`SpikingNetwork.walk`; the readout comes in real units.
-
-        Raises:
-            ValueError: messages of another shape, or a precision that cannot hold the integers.
-        """
+    def _run(
+        self, messages: Tensor, pools: Mapping[str, int]
+    ) -> Iterator[tuple[Layer, tuple[Value, ...], Value]]:
+        """Run all layers as :class:`SpikingNetwork`; the readout comes in real units."""
         if torch.is_autocast_enabled(messages.device.type):
             raise ValueError(
                 "integers need float32 and the precision is lower; fine-tune with precision 32-true"
             )
-        return super().walk(messages)
+        return super()._run(messages, pools)
 
     def forward(self, messages: Tensor) -> Tensor:
         """Return the readout R, shape (batch, classes): the integers' sum, exact, times its scale.
@@ -97,16 +96,13 @@ class AwareNetwork(SpikingNetwork):
             messages: as for :class:`SpikingNetwork`.
 
         Raises:
-            ValueError: as :meth:`walk`.
+            ValueError: messages of another shape, or a precision that cannot hold the integers.
         """
         scale = float(self.grid.scales[self.network.output][0])
-        for _, weighted, spikes in self.walk(messages):
-            if spikes is None:
-                units = (weighted.detach().double() / scale).round().sum(0)
-                total = weighted.sum(0)
-                return straight(total, (units * scale).to(total))
-            del weighted, spikes
-        raise AssertionError("a network ends in its output")
+        outputs = self.outputs(messages)
+        units = (outputs.detach().double() / scale).round().sum(0)
+        total = outputs.sum(0)
+        return straight(total, (units * scale).to(total))
 
     @torch.no_grad()
     def rounded(self) -> SpikingNetwork:
@@ -173,14 +169,16 @@ class AwareNeuron(SpikingNeuron):
         """Real = integer * scale, float64."""
         return self.scale_bits.view(torch.float64)
 
-    def fire(self, weighted: Tensor, recompute: Recompute | None = None) -> tuple[Tensor, Tensor]:
+    def fire(
+        self, weighted: Tensor, recompute: Recompute | None = None, pool: int = 1
+    ) -> tuple[Tensor, Tensor]:
         """Spikes as :meth:`SpikingNeuron.fire`'s, from weighted input in weight units."""
         rule = Rule(self.reset == "zero", self.surrogate_name, self.attached, self.integers)
         bias = self._bias(weighted)
         again = None if recompute is None else lambda: _whole(recompute(), bias)
         whole: Tensor = _Whole.apply(weighted, bias)  # type: ignore[no-untyped-call]
         theta = self._whole_threshold().to(weighted)
-        return scan(whole, theta, self._kept().to(weighted), self.v0, rule, again)
+        return scan(whole, theta, self._kept().to(weighted), self.v0, rule, again, pool)
 
     @torch.no_grad()
     def constrain(self) -> None:

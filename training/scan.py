@@ -18,12 +18,13 @@ compiled (``compiled_scan``); the plain form here serves every other device, and
 compiled one must give.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from spikeship.hw_models import fixed
 from spikeship.training import compiled_scan
@@ -71,6 +72,7 @@ def scan(
     v0: Tensor,
     rule: Rule,
     recompute: Recompute | None = None,
+    pool: int = 1,
 ) -> tuple[Tensor, Tensor]:
     """Run a population over time.
 
@@ -82,15 +84,34 @@ def scan(
         v0: V before the first step, broadcast likewise; a constant.
         rule: the rest.
         recompute: gives ``weighted`` again, so that no potential need be kept for backward.
+        pool: average the spikes over squares of this side, as an average pool after the
+            population would; only where ``can_pool``.
 
     Returns:
-        Spikes, 0 or 1, of the input's shape and type; and the same as bytes, without gradient,
-        which backward keeps: empty where it needs potentials instead.
+        Spikes, 0 or 1, of the input's shape and type, or their averages; and the spikes as bytes,
+        without gradient: empty where no gradient is wanted.
     """
     result: tuple[Tensor, Tensor] = _Scan.apply(  # type: ignore[no-untyped-call]
-        weighted, threshold, leak, v0, rule, recompute
+        weighted, threshold, leak, v0, rule, recompute, pool
     )
     return result
+
+
+def can_pool(weighted: Tensor) -> bool:
+    """Whether ``scan`` can pool: images on a CPU whose channels lie next to each other."""
+    return (
+        _engine(weighted) is _Compiled and not weighted.is_contiguous() and _channels_last(weighted)
+    )
+
+
+def pooled(fired: Tensor, side: int, kind: torch.dtype) -> Tensor:
+    """Average spikes in bytes, as ``scan`` gives them where it can pool, over squares."""
+    steps, batch, channels, height, width = fired.shape
+    shape = (steps * batch, channels, height // side, width // side)
+    out = torch.empty(shape, dtype=kind, memory_format=torch.channels_last)
+    one = torch.ones((), dtype=_working(kind)).numpy()[()]
+    compiled_scan.pool(_pictures(fired.flatten(0, 1)), side, one, _pictures(out))
+    return out.view(steps, batch, *shape[1:])
 
 
 class _Scan(torch.autograd.Function):
@@ -103,7 +124,10 @@ class _Scan(torch.autograd.Function):
         v0: Tensor,
         rule: Rule,
         recompute: Recompute | None,
+        pool: int,
     ) -> tuple[Tensor, Tensor]:
+        if pool > 1 and not can_pool(weighted):
+            raise ValueError(f"weighted input of shape {tuple(weighted.shape)} cannot be pooled")
         learns = ctx.needs_input_grad[1], ctx.needs_input_grad[2]
         grows = any(ctx.needs_input_grad)
         potentials_needed = rule.needs_potentials(any(learns))
@@ -114,35 +138,46 @@ class _Scan(torch.autograd.Function):
             leak,
             v0,
             rule,
-            keep_spikes=grows,
+            send=pool == 1,
+            keep_spikes=grows or pool > 1,
             keep_potentials=grows and potentials_needed and recompute is None,
         )
+        if pool > 1:
+            spikes = pooled(fired, pool, weighted.dtype)
         ctx.set_materialize_grads(False)
         if grows:
             kept = potentials if potentials_needed else fired
             ctx.save_for_backward(kept, threshold, leak, v0)
-            ctx.rule, ctx.learns = rule, learns
+            ctx.rule, ctx.learns, ctx.pool = rule, learns, pool
             ctx.recompute = recompute if potentials_needed else None
         ctx.mark_non_differentiable(fired)
         return spikes, fired
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         kept, threshold, leak, v0 = ctx.saved_tensors
         if grads[0] is None:
-            return None, None, None, None, None, None
+            return None, None, None, None, None, None, None
         engine = _engine(grads[0])
         rule: Rule = ctx.rule
         if ctx.recompute is not None:
             with torch.no_grad():
                 weighted = ctx.recompute()
                 _, _, kept = engine.forward(
-                    weighted, threshold, leak, v0, rule, keep_spikes=False, keep_potentials=True
+                    weighted,
+                    threshold,
+                    leak,
+                    v0,
+                    rule,
+                    send=False,
+                    keep_spikes=False,
+                    keep_potentials=True,
                 )
         result, theta_grad, leak_grad = engine.backward(
-            grads[0], kept, threshold, leak, v0, rule, ctx.learns
+            grads[0], kept, threshold, leak, v0, rule, ctx.learns, ctx.pool
         )
-        return result, theta_grad, leak_grad, None, None, None
+        return result, theta_grad, leak_grad, None, None, None, None
 
 
 class _Plain:
@@ -156,13 +191,14 @@ class _Plain:
         v0: Tensor,
         rule: Rule,
         *,
+        send: bool,
         keep_spikes: bool,
         keep_potentials: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         kind = _working(weighted.dtype)
         theta, leak = threshold.to(kind), leak.to(kind)
         leaky = bool((leak != 1).any())
-        spikes = torch.empty_like(weighted)
+        spikes = torch.empty_like(weighted) if send else _none(weighted)
         fired = torch.empty_like(weighted, dtype=torch.uint8) if keep_spikes else _none(weighted)
         potentials = torch.empty_like(weighted, dtype=kind) if keep_potentials else _none(weighted)
         v = v0.to(kind).expand(weighted.shape[1:]).clone()
@@ -177,7 +213,8 @@ class _Plain:
             if keep_potentials:
                 potentials[t] = v
             fires = v > theta + rule.offset
-            spikes[t] = fires
+            if send:
+                spikes[t] = fires
             if keep_spikes:
                 fired[t] = fires
             v = v.masked_fill(fires, 0.0) if rule.hard else torch.where(fires, v - theta, v)
@@ -192,6 +229,7 @@ class _Plain:
         v0: Tensor,
         rule: Rule,
         learns: tuple[bool, bool],
+        pool: int,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         kind = _working(grad.dtype)
         theta, keep = threshold.to(kind), leak.to(kind)
@@ -247,12 +285,13 @@ class _Compiled:
         v0: Tensor,
         rule: Rule,
         *,
+        send: bool,
         keep_spikes: bool,
         keep_potentials: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         kind = _working(weighted.dtype)
         weighted = _dense(weighted)
-        spikes = torch.empty_like(weighted)
+        spikes = torch.empty_like(weighted) if send else _none(weighted)
         fired = torch.empty_like(weighted, dtype=torch.uint8) if keep_spikes else _none(weighted)
         potentials = torch.empty_like(weighted, dtype=kind) if keep_potentials else _none(weighted)
         scalar = torch.empty((), dtype=kind).numpy().dtype.type
@@ -263,7 +302,7 @@ class _Compiled:
             rule.integers,
             scalar(rule.offset),
             scalar(RAIL),
-            _array(spikes),
+            _array(spikes, weighted.dtype),
             _array(fired),
             _array(potentials, kind),
         )
@@ -278,12 +317,16 @@ class _Compiled:
         v0: Tensor,
         rule: Rule,
         learns: tuple[bool, bool],
+        pool: int,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         kind = _working(grad.dtype)
         # in the memory order of what was kept, whatever order the gradient comes in
         kept = _dense(kept)
-        ordered = torch.empty_like(kept, dtype=grad.dtype)
-        grad = grad if grad.stride() == ordered.stride() else ordered.copy_(grad)
+        result = torch.empty_like(kept, dtype=grad.dtype)
+        if pool > 1:
+            grad = _in_order(grad)
+        elif grad.stride() != result.stride():
+            grad = torch.empty_like(result).copy_(grad)
         like = torch.zeros((), dtype=kind)
         scalar = like.numpy().dtype.type
         kind_of_slope, constant = compiled_scan.SLOPES[rule.surrogate_name]
@@ -293,14 +336,14 @@ class _Compiled:
             table = slope.table(len(grad), like)
         with_potentials = kept.dtype != torch.uint8
         empty = torch.empty(0, 0, dtype=kind)
-        result = torch.empty_like(grad)
         sums = [
-            torch.empty_like(grad[0], dtype=kind) if wanted else like.new_empty(0)
+            torch.empty_like(kept[0], dtype=kind) if wanted else like.new_empty(0)
             for wanted in learns
         ]
         compiled_scan.backward(
+            result[0].numel(),
             _array(grad),
-            *(_population(value, grad) for value in (threshold, leak, v0)),
+            *(_population(value, result) for value in (threshold, leak, v0)),
             rule.hard,
             rule.attached,
             scalar(rule.offset),
@@ -309,6 +352,9 @@ class _Compiled:
             table.numpy(),
             _array(empty.to(torch.uint8) if with_potentials else kept),
             _array(kept if with_potentials else empty),
+            _windows(kept.shape[2:], pool),
+            grad[0, 0].numel(),
+            scalar(1 / pool**2),
             _array(result),
             *(
                 _array(total[None]).reshape(-1) if total.numel() else total.numpy()
@@ -349,14 +395,39 @@ def _channels_last(x: Tensor) -> bool:
     return x.ndim == 5 and x.permute(0, 1, 3, 4, 2).is_contiguous()
 
 
+def _in_order(x: Tensor) -> Tensor:
+    """Give images (time, batch, channel, height, width) memory with channels innermost."""
+    folded = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+    return folded.view(x.shape)
+
+
+def _pictures(x: Tensor) -> Any:
+    """Memory of images as (samples, height, width, channels), bfloat16 as its bits."""
+    return _bits(x.permute(0, 2, 3, 1))
+
+
+def _windows(shape: Sequence[int], pool: int) -> Any:
+    """Place of each neuron's window in a pool's result, both with channels innermost."""
+    if pool == 1:
+        return torch.empty(0, dtype=torch.int32).numpy()
+    channels, height, width = shape
+    rows, columns = torch.arange(height) // pool, torch.arange(width) // pool
+    window = rows[:, None] * (width // pool) + columns
+    places = window[:, :, None] * channels + torch.arange(channels)
+    return places.reshape(-1).to(torch.int32).numpy()
+
+
+def _bits(x: Tensor) -> Any:
+    return x.view(torch.uint16).numpy() if x.dtype == torch.bfloat16 else x.numpy()
+
+
 def _array(x: Tensor, empty_kind: torch.dtype | None = None) -> Any:
     """Memory of a dense tensor as (time, neurons), bfloat16 as its bits."""
     if x.numel() == 0:
-        return x.reshape(0, 0).to(empty_kind or x.dtype).numpy()
+        return _bits(x.reshape(0, 0).to(empty_kind or x.dtype))
     if not x.is_contiguous() and _channels_last(x):
         x = x.permute(0, 1, 3, 4, 2)
-    flat = x.detach().reshape(len(x), -1)
-    return flat.view(torch.uint16).numpy() if x.dtype == torch.bfloat16 else flat.numpy()
+    return _bits(x.detach().reshape(len(x), -1))
 
 
 def _population(value: Tensor, weighted: Tensor) -> Any:

@@ -20,9 +20,13 @@ from spikeship.training.checkpoint import fingerprint
 from spikeship.training.encoding import encode_train
 from spikeship.training.fit_config import EpochMetrics, FitConfig, FitError
 from spikeship.training.form import sample_shapes
+from spikeship.training.generators import seed_generators
+from spikeship.training.identity import structure
 from spikeship.training.loop import fit
-from spikeship.training.neurons import SpikingNetwork
+from spikeship.training.network import INPUT, Add, Network
+from spikeship.training.neurons import SpikingNetwork, SpikingNeuron
 from spikeship.training.observe import evaluate, observe_ranges
+from spikeship.training.qat import AwareNetwork
 from spikeship.training.surrogates import SurrogateName, surrogate
 from spikeship.training.synops import synops
 from spikeship.training.tuning import Tuning
@@ -99,22 +103,41 @@ def finetune(
             "num_steps": steps,
             "surrogate": surrogate_name,
             **asdict(tuning),
-            "teacher": None if teacher is None else fingerprint(teacher.state_dict()),
+            **_numbers(tuned),
+            "teacher": None if teacher is None else _identity(teacher),
+            "validation": None
+            if validation is None
+            else fingerprint(dict(zip(("images", "labels"), validation, strict=True))),
         },
         state_path=state_path,
         quiet=quiet,
-        parameter_groups=_groups(tuned, tuning) if tuning.learns else None,
+        parameter_groups=_groups(tuned, tuning),
         on_epoch=batch_loss.begin,
         after_step=(lambda: _constrain(tuned)) if tuning.learns else None,
         validate=None if validation is None else validate,
     )
     _hold(tuned)
     first = torch.arange(min(len(labels), _RANGE_IMAGES))
+    # where the run was resumed after its last epoch, no epoch has seeded them
+    seed_generators(config.seed, config.epochs)
     tuned.ranges = observe_ranges(tuned, images_of(first), seed=config.seed)
     return tuned, metrics
 
 
 _RANGE_IMAGES = 256
+
+
+def _numbers(snn: SpikingNetwork) -> dict[str, Any]:
+    """What a network's messages and, where it computes with them, its integers are worth."""
+    integers = None
+    if isinstance(snn, AwareNetwork):
+        scales = {name: torch.from_numpy(scale) for name, scale in snn.grid.scales.items()}
+        integers = snn.grid.to_dict() | {"scales": fingerprint(scales)}
+    return {"coding": asdict(snn.coding), "integers": integers}
+
+
+def _identity(teacher: nn.Module) -> list[str]:
+    return [structure(teacher), fingerprint(teacher.state_dict())]
 
 
 class _BatchLoss:
@@ -154,13 +177,13 @@ class _BatchLoss:
     def _run(self, snn: SpikingNetwork, messages: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the readout's outputs (time, batch, classes), and the neurons' spikes."""
         events: dict[str, Tensor] = {}
+        if self.tuning.synop_weight == 0:
+            return _wide(snn.outputs(messages)), events
         for name, weighted, spikes in snn.walk(messages):
             if spikes is None:
-                # sums and losses of half precision would be rounded at every step
-                return weighted.to(torch.promote_types(weighted.dtype, torch.float32)), events
-            if self.tuning.synop_weight > 0:
-                # whole numbers, exact in float32 up to 2**24 spikes a neuron
-                events[name] = spikes.sum((0, 1), dtype=torch.float32)
+                return _wide(weighted), events
+            # whole numbers, exact in float32 up to 2**24 spikes a neuron
+            events[name] = spikes.sum((0, 1), dtype=torch.float32)
             # not kept while the next layer runs
             del weighted, spikes
         raise AssertionError("a network ends in its output")
@@ -177,6 +200,11 @@ class _BatchLoss:
             all_once = {name: torch.ones_like(count) for name, count in events.items()}
             self.dense = float(synops(snn.network, all_once, connected=True))
         return synops(snn.network, events) / (self.dense * self.steps * images)
+
+
+def _wide(outputs: Tensor) -> Tensor:
+    """Sums and losses of half precision would be rounded at every step."""
+    return outputs.to(torch.promote_types(outputs.dtype, torch.float32))
 
 
 def _prepared(teacher: nn.Module | None, snn: SpikingNetwork) -> nn.Module | None:
@@ -251,14 +279,37 @@ def _hold(snn: SpikingNetwork) -> None:
 
 
 def _groups(snn: SpikingNetwork, tuning: Tuning) -> list[dict[str, Any]]:
-    """Parameter groups: weights and biases, and apart from them what neurons learn."""
+    """Parameter groups: those with a learning rate of their own stand apart.
+
+    The first weights hold what a message is worth, which for direct input is a hundredth of what
+    others are made of; the optimizer's steps, as long for all, would write them anew.
+    """
     learnt = [value for neuron in snn.neurons.values() for value in neuron.parameters()]
-    known = {id(value) for value in learnt}
-    rest = [value for value in snn.parameters() if id(value) not in known]
-    return [
-        {"params": rest},
-        {"params": learnt, "weight_decay": 0.0, "rate_factor": tuning.learn_factor},
+    first = _first_weights(snn.network) if snn.coding.scale < 1 else []
+    apart = {id(value) for value in (*learnt, *first)}
+    groups: list[dict[str, Any]] = [
+        {"params": [value for value in snn.parameters() if id(value) not in apart]}
     ]
+    if first:
+        groups.append({"params": first, "rate_factor": snn.coding.scale})
+    if learnt:
+        groups.append({"params": learnt, "weight_decay": 0.0, "rate_factor": tuning.learn_factor})
+    return groups
+
+
+def _first_weights(network: Network) -> list[nn.Parameter]:
+    """Weights that messages of the input meet, not their biases."""
+    carries = {INPUT}
+    found: list[nn.Parameter] = []
+    for layer in network.layers:
+        if not carries.intersection(layer.inputs):
+            continue
+        if isinstance(layer.module, nn.Conv2d | nn.Linear):
+            named = layer.module.named_parameters()
+            found += [value for name, value in named if "weight" in name.split(".")]
+        elif not isinstance(layer.module, SpikingNeuron | Add):
+            carries.add(layer.name)
+    return found
 
 
 def stdb_config(
