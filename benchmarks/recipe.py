@@ -22,10 +22,10 @@ spikeship train vgg5 --data fashion-mnist --width 0.25 --activation qcfs:4 \
     --epochs 12 --lr 0.02 --schedule cosine --validation 2000 -o ann.safetensors
 spikeship convert ann.safetensors --data fashion-mnist \
     --balance analytic --encoding direct -T 4 -o snn.nir
-spikeship finetune snn.nir --data fashion-mnist --teacher ann.safetensors \
-    --epochs 1 --validation 2000 -o hybrid.nir
-spikeship finetune hybrid.nir --data fashion-mnist --weight-bits 8 \
-    --epochs 1 -n 12000 -o tuned.nir
+spikeship finetune snn.nir --data fashion-mnist --teacher ann.safetensors --distill 0.9 \
+    --epochs 1 --lr 2e-5 --schedule cosine -o hybrid.nir
+spikeship finetune hybrid.nir --data fashion-mnist --teacher ann.safetensors --distill 0.9 \
+    --epochs 1 --lr 1e-5 --schedule cosine --weight-bits 8 -n 20000 -o tuned.nir
 spikeship quantize tuned.nir --chip loihi2 --weight-bits 8 -o net.safetensors
 spikeship compare --ann ann.safetensors --converted snn.nir --snn hybrid.nir \
     --net net.safetensors --data fashion-mnist --report report.html

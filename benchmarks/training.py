@@ -57,11 +57,15 @@ def pictures(count: int) -> tuple[Tensor, Tensor, str]:
         assert labels is not None
         return data.normalised("train", slice(0, count)), labels[:count], "CIFAR-10"
     except DataError:
-        draw = torch.Generator().manual_seed(0)
-        noise = torch.randn(count, *SHAPE, generator=draw)
-        smooth = nn.functional.avg_pool2d(noise, 5, 1, 2) * 5
-        labels = torch.randint(0, CLASSES, (count,), generator=draw)
-        return smooth, labels, "smooth random images"
+        return *smooth(count), "smooth random images"
+
+
+def smooth(count: int) -> tuple[Tensor, Tensor]:
+    """Random images as smooth as real ones, and labels."""
+    draw = torch.Generator().manual_seed(0)
+    noise = torch.randn(count, *SHAPE, generator=draw)
+    labels = torch.randint(0, CLASSES, (count,), generator=draw)
+    return nn.functional.avg_pool2d(noise, 5, 1, 2) * 5, labels
 
 
 def network(arch: str, images: Tensor) -> SpikingNetwork:
@@ -171,7 +175,8 @@ def gradient_error(images: Tensor, labels: Tensor) -> float:
 
 def peak_bytes(name: str, precision: str, steps: int, batch: int) -> int:
     """Peak resident size of this process in one training step, all it holds included."""
-    images, labels, _ = pictures(max(batch, 8))
+    # reading a set takes memory too
+    images, labels = smooth(max(batch, 8))
     snn = network("vgg5", images)
     model = prepared(name, snn)
     messages = encode(images[:batch], snn.coding, steps)
@@ -206,7 +211,8 @@ def balancing(images: Tensor, rounds: int, say: Callable[[str], None]) -> dict[s
     results: dict[str, Any] = {}
     for arch in ("vgg5", "vgg16"):
         torch.manual_seed(0)
-        ann = trace(build(arch, SHAPE, CLASSES), SHAPE)
+        # no dropout while balancing
+        ann = trace(build(arch, SHAPE, CLASSES), SHAPE).eval()
         ours: list[float] = []
         theirs: list[float] = []
         for _ in range(rounds if arch == "vgg5" else 1):

@@ -43,8 +43,12 @@ def gradients(model: nn.Module, snn: SpikingNetwork) -> dict[str, Tensor]:
     return found
 
 
+@pytest.mark.parametrize("part", [2**22, 4000], ids=["at once", "in parts"])
 @pytest.mark.parametrize("ann", [chain(bias=True), residual(), residual(strided=True)])
-def test_gradients_are_those_of_a_plain_loop_over_steps(ann: Network) -> None:
+def test_gradients_are_those_of_a_plain_loop_over_steps(
+    ann: Network, part: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compact, "_PART", part)
     snn = tuned(ann)
     expected = gradients(PlainLoop(snn), snn)
     for name, mine in gradients(snn, snn).items():
@@ -59,11 +63,12 @@ def test_with_dropout_they_are_those_of_autograd(
 ) -> None:
     snn = tuned(chain(bias=True), surrogate, dropout=0.4)
     snn.checkpointing = checkpointing
+    monkeypatch.setattr(compact, "_PART", 5000)
     mine = gradients(snn, snn)
     snn.checkpointing = False
     monkeypatch.setattr(
         "spikeship.training.neurons.run",
-        lambda module, inputs: compact.Value(module(*(value.tensor for value in inputs))),
+        lambda module, inputs, steps: compact.Value(module(*(value.tensor for value in inputs))),
     )
     expected = gradients(snn, snn)
     for name, gradient in mine.items():

@@ -13,7 +13,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-Again = Callable[[], Tensor]
+Again = Callable[[slice], Tensor]
+EVERY = slice(None)
+# a convolution's input and its gradient go through in parts of about so many values
+_PART = 2**22
 
 
 class Value(NamedTuple):
@@ -21,18 +24,19 @@ class Value(NamedTuple):
 
     Attributes:
         tensor: the value, time and batch folded into its first axis.
-        again: makes it anew, without gradient; None where nothing will ask for it.
+        again: makes it anew for a slice of the steps, without gradient, as a tensor that nothing
+            else holds; None where nothing will ask for it.
     """
 
     tensor: Tensor
     again: Again | None = None
 
 
-def run(module: nn.Module, inputs: tuple[Value, ...]) -> Value:
+def run(module: nn.Module, inputs: tuple[Value, ...], steps: int) -> Value:
     """Run a layer without state on its inputs.
 
     Plain convolutions, dense layers and pools keep nothing of their input's size; other modules
-    keep what autograd keeps for them.
+    keep what autograd keeps for them. ``steps`` are folded into the first axis, before the batch.
     """
     known = all(value.again is not None for value in inputs) and torch.is_grad_enabled()
     if not known:
@@ -42,16 +46,16 @@ def run(module: nn.Module, inputs: tuple[Value, ...]) -> Value:
     # backward runs outside of the autocast that forward ran in
     casts, kind = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
 
-    def anew() -> Tensor:
+    def anew(part: slice) -> Tensor:
         with torch.autocast(device, kind, enabled=casts):
-            result: Tensor = module(*(make() for make in again))
+            result: Tensor = module(*(make(part) for make in again))
         return result
 
     # by what they do: rounding of their weights (qat) makes a type of its own
     weighs = type(module).forward in (nn.Conv2d.forward, nn.Linear.forward)
     if weighs and not isinstance(getattr(module, "padding", 0), str):
         tensor = _Weighted.apply(  # type: ignore[no-untyped-call]
-            inputs[0].tensor, module.weight, module.bias, module, again[0]
+            inputs[0].tensor, module.weight, module.bias, module, again[0], steps
         )
     elif type(module) is nn.AvgPool2d:
         tensor = _Pool.apply(inputs[0].tensor, module)  # type: ignore[no-untyped-call]
@@ -71,6 +75,7 @@ class _Weighted(torch.autograd.Function):
         bias: Tensor | None,
         module: nn.Conv2d | nn.Linear,
         again: Again,
+        steps: int,
     ) -> Tensor:
         device, ctx.given = x.device.type, weight.dtype
         if torch.is_autocast_enabled(device):
@@ -78,7 +83,8 @@ class _Weighted(torch.autograd.Function):
             x, weight = x.to(kind), weight.to(kind)
             bias = None if bias is None else bias.to(kind)
         ctx.save_for_backward(weight)
-        ctx.module, ctx.again = module, again
+        ctx.module, ctx.again, ctx.steps = module, again, steps
+        ctx.shape = x.shape
         if isinstance(module, nn.Linear):
             return functional.linear(x, weight, bias)
         return functional.conv2d(
@@ -92,22 +98,10 @@ class _Weighted(torch.autograd.Function):
         grad = grads[0].to(weight.dtype)
         needs = ctx.needs_input_grad
         with torch.no_grad():
-            x = ctx.again().to(weight.dtype)
             if isinstance(module, nn.Conv2d):
-                grad_x, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
-                    grad,
-                    x,
-                    weight,
-                    [weight.shape[0]] if needs[2] else None,
-                    module.stride,
-                    module.padding,
-                    module.dilation,
-                    False,
-                    [0, 0],
-                    module.groups,
-                    needs[:3],
-                )
+                grad_x, grad_weight, grad_bias = _conv_gradients(ctx, grad, weight)
             else:
+                x = ctx.again(EVERY).to(weight.dtype)
                 grad_x = grad @ weight if needs[0] else None
                 grad_weight = _weight_gradient(grad, x, ctx.given) if needs[1] else None
                 grad_bias = grad.sum(0) if needs[2] else None
@@ -118,7 +112,44 @@ class _Weighted(torch.autograd.Function):
             None if grad_bias is None else grad_bias.to(given),
             None,
             None,
+            None,
         )
+
+
+def _conv_gradients(ctx: Any, grad: Tensor, weight: Tensor) -> tuple[Tensor | None, ...]:
+    """Gradients of input, weights and bias, the input made again in parts."""
+    module, steps, needs = ctx.module, ctx.steps, ctx.needs_input_grad[:3]
+    batch = len(grad) // steps
+    size = max(1, _PART * steps // max(ctx.shape.numel(), grad.numel()))
+    whole = None
+    if needs[0]:
+        whole = torch.empty(
+            ctx.shape, dtype=grad.dtype, device=grad.device, memory_format=torch.channels_last
+        )
+    sums: list[Tensor | None] = [None, None]
+    for begin in range(0, steps, size):
+        part = slice(begin, min(begin + size, steps))
+        rows = slice(part.start * batch, part.stop * batch)
+        x = ctx.again(part).to(weight.dtype)
+        found = torch.ops.aten.convolution_backward(
+            grad[rows],
+            x,
+            weight,
+            [len(weight)] if needs[2] else None,
+            module.stride,
+            module.padding,
+            module.dilation,
+            False,
+            [0, 0],
+            module.groups,
+            needs,
+        )
+        if whole is not None:
+            whole[rows] = found[0]
+        for place, more in enumerate(found[1:]):
+            before = sums[place]
+            sums[place] = more if before is None or more is None else before + more
+    return whole, *sums
 
 
 # up to so many samples, writing a dense layer's gradient takes longer than computing it

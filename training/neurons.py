@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from spikeship.training.compact import Value, run
+from spikeship.training.compact import EVERY, Value, run
 from spikeship.training.encoding import InputCoding
 from spikeship.training.network import Layer, Network
 from spikeship.training.paper_frame import scan_paper
@@ -319,9 +319,10 @@ class SpikingNetwork(nn.Module):
                 return self._drop(module, inputs[0], folded)
             if layer.inputs[0] in done:
                 return inputs[0]
-            return run(module, inputs)
+            return run(module, inputs, folded[0])
 
-        return self.network.walk(Value(self._fold(messages), lambda: self._fold(messages)), call)
+        start = Value(self._fold(messages), lambda part: self._fold(messages[:, part]))
+        return self.network.walk(start, call)
 
     def _pools(self) -> dict[str, int]:
         """Side of the pool that alone reads a neuron's spikes, by the neuron's name."""
@@ -334,7 +335,8 @@ class SpikingNetwork(nn.Module):
         return sides
 
     def _fold(self, messages: Tensor) -> Tensor:
-        folded = messages.transpose(0, 1).flatten(0, 1).to(next(self.parameters()))
+        like = next(self.parameters())
+        folded = messages.transpose(0, 1).flatten(0, 1).to(like, copy=True)
         if folded.ndim == 4:
             folded = folded.contiguous(memory_format=torch.channels_last)
         return folded
@@ -347,13 +349,14 @@ class SpikingNetwork(nn.Module):
             again = value.again
 
             def recompute() -> Tensor:
-                return _unfolded(again(), folded)
+                return _unfolded(again(EVERY), folded)
 
         spikes, held = neuron.fire(_unfolded(value.tensor, folded), recompute, pool)
         kind = spikes.dtype
 
-        def anew() -> Tensor:
-            return (held.to(kind) if pool == 1 else pooled(held, pool, kind)).flatten(0, 1)
+        def anew(part: slice) -> Tensor:
+            some = held[part]
+            return (some.to(kind) if pool == 1 else pooled(some, pool, kind)).flatten(0, 1)
 
         return Value(spikes.flatten(0, 1), anew if held.numel() else None)
 
@@ -364,9 +367,10 @@ class SpikingNetwork(nn.Module):
         mask = dropout.mask(tensor)
         again = value.again
 
-        def anew() -> Tensor:
+        def anew(part: slice) -> Tensor:
             assert again is not None
-            return (_unfolded(again(), folded) * mask).flatten(0, 1)
+            x = again(part)
+            return x.view(-1, *mask.shape).mul_(mask).flatten(0, 1)
 
         return Value((tensor * mask).flatten(0, 1), None if again is None else anew)
 
