@@ -210,7 +210,8 @@ def test_a_second_derivative_is_refused() -> None:
     dense = nn.Linear(4, 5)
     one = torch.ones(())
     spikes, _ = scan(3 * x, one, one, torch.zeros(()), Rule())
-    weighted = run(dense, (Value(x.flatten(0, 1), lambda: x.detach().flatten(0, 1)),)).tensor
+    value = Value(x.flatten(0, 1), lambda part: x.detach()[part].flatten(0, 1))
+    weighted = run(dense, (value,), len(x)).tensor
     for result in (spikes, weighted):
         (grad,) = torch.autograd.grad((result**2).sum(), x, create_graph=True)
         with pytest.raises(RuntimeError, match="once_differentiable"):
