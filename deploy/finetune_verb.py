@@ -4,17 +4,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from spikeship.deploy import ann as anns
 from spikeship.deploy.check import DeployError
 from spikeship.deploy.console import Voice, check_writable
-from spikeship.deploy.fitting import Fitting, Source, finish, labelled, state_beside
-from spikeship.deploy.inputs import Images, of_set
+from spikeship.deploy.fitting import Fitting, Source, finish, labels_of, state_beside
+from spikeship.deploy.inputs import of_set
 from spikeship.deploy.quantize import quantize, training_room
 from spikeship.training import data as datasets
 from spikeship.training.augment import training_images
+from spikeship.training.data import DataSet
 from spikeship.training.from_nir import from_nir, read_nir
 from spikeship.training.neurons import SpikingNetwork
 from spikeship.training.observe import evaluate
@@ -74,9 +74,8 @@ def finetune(voice: Voice, request: Request, source: Source, fitting: Fitting, o
     dataset = source.load(
         messages=encoding == "spikes", validation=fitting.validation, seed=fitting.seed
     )
-    images = labelled(dataset, snn.data)
-    _check(dataset.name, images, snn)
-    assert images.labels is not None  # labelled saw to it
+    labels = labels_of(dataset, "train")
+    _check(dataset, labels, snn)
     config = stdb_config(snn.network.input_shape, request.surrogate, **fitting.changes())
     if request.weight_bits is not None:
         # one that computes in integers already may be meant for others now
@@ -90,23 +89,24 @@ def finetune(voice: Voice, request: Request, source: Source, fitting: Fitting, o
         snn = quantization_aware(real, fixed)
     snn.checkpointing = request.checkpointing
 
+    mean, std = (snn.data.get(key) or getattr(dataset, key) for key in ("mean", "std"))
+    messages = of_set(dataset, split="train").source(encoding) if encoding == "spikes" else None
+
     def images_of(indices: Tensor) -> Tensor:
-        if encoding == "spikes":
-            return images.source(encoding)[indices]
-        like = images.data
-        return training_images(
-            dataset, indices, mean=like["mean"], std=like["std"], device=pick(fitting.device)
-        )
+        if messages is not None:
+            return messages[indices]
+        device = pick(fitting.device)
+        return training_images(dataset, indices, mean=mean, std=std, device=device)
 
     kept = None
     if fitting.validation:
-        chosen = labelled(dataset, snn.data, "validation")
-        kept = chosen.source(encoding)[:], torch.from_numpy(chosen.labels)
+        chosen = of_set(dataset, split="validation", like=snn.data)
+        kept = chosen.source(encoding)[:], labels_of(dataset, "validation")
     state = state_beside(output)
     tuned, history = finetune_network(
         snn,
         images_of,
-        torch.from_numpy(images.labels),
+        labels,
         config,
         num_steps=request.num_steps,
         surrogate_name=request.surrogate,
@@ -162,18 +162,17 @@ def _teacher(request: Request, snn: SpikingNetwork) -> nn.Module | None:
     return ann.network
 
 
-def _check(name: str, images: Images, snn: SpikingNetwork) -> None:
+def _check(dataset: DataSet, labels: Tensor, snn: SpikingNetwork) -> None:
     """Refuse a set that the network was not made for."""
-    shape = tuple(images.values.shape[1:])
+    name, shape = dataset.name, dataset.input_shape
     if shape != snn.network.input_shape:
         raise datasets.DataError(
             f"{name}: its images have shape {shape}, the network takes "
             f"{snn.network.input_shape}; use the set it was trained for"
         )
     last = snn.network[snn.network.output].module
-    assert images.labels is not None  # labelled saw to it
-    if isinstance(last, nn.Linear) and images.labels.max() >= last.out_features:
+    if isinstance(last, nn.Linear) and labels.max() >= last.out_features:
         raise datasets.DataError(
-            f"{name}: has labels up to {images.labels.max()}, the network "
+            f"{name}: has labels up to {labels.max()}, the network "
             f"{last.out_features} classes; use the set it was trained for"
         )

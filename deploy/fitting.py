@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from spikeship.deploy.console import DONE, Voice
-from spikeship.deploy.inputs import Images, of_set
+from spikeship.deploy.inputs import Images
 from spikeship.training import data as datasets
 from spikeship.training.data import DataSet, with_validation
 from spikeship.training.fit_config import Device, Precision
@@ -88,20 +88,18 @@ class Fitting:
         return chosen | {name: value for name, value in given.items() if value is not None}
 
 
-def labelled(
-    dataset: DataSet, like: dict[str, Any] | None = None, split: datasets.SplitName = "train"
-) -> Images:
-    """Images of a split that training needs labels of.
+def labels_of(dataset: DataSet, split: datasets.SplitName) -> Tensor:
+    """Class of every image of a split that is trained or chosen on, int64.
 
     Raises:
-        DataError: there are none.
+        DataError: there are no images, or nobody said their classes.
     """
-    images = of_set(dataset, split=split, like=like)
-    if images.labels is None:
+    labels = dataset.split(split).labels
+    if labels is None:
         raise datasets.DataError(
             f"{dataset.name}: its {split} images have no labels; give y_{split}"
         )
-    return images
+    return labels
 
 
 def state_beside(output: Path) -> Path:

@@ -17,6 +17,8 @@ Again = Callable[[slice], Tensor]
 EVERY = slice(None)
 # a convolution's input and its gradient go through in parts of about so many values
 _PART = 2**22
+# up to so many samples, writing a dense layer's gradient takes longer than computing it
+_FEW_SAMPLES = 512
 
 
 class Value(NamedTuple):
@@ -150,10 +152,6 @@ def _conv_gradients(ctx: Any, grad: Tensor, weight: Tensor) -> tuple[Tensor | No
             before = sums[place]
             sums[place] = more if before is None or more is None else before + more
     return whole, *sums
-
-
-# up to so many samples, writing a dense layer's gradient takes longer than computing it
-_FEW_SAMPLES = 512
 
 
 def _weight_gradient(grad: Tensor, x: Tensor, kind: torch.dtype) -> Tensor:

@@ -309,12 +309,12 @@ class SpikingNetwork(nn.Module):
         def call(layer: Layer, inputs: tuple[Value, ...]) -> Value:
             module = layer.module
             if isinstance(module, SpikingNeuron):
-                weighted = _unfolded(inputs[0].tensor, folded)
                 pool = pools.get(layer.name, 1)
-                if pool > 1 and module.timing == "local" and can_pool(weighted):
+                if pool > 1 and can_pool(_unfolded(inputs[0].tensor, folded)):
                     done.add(layer.name)
-                    return self._fire(module, inputs[0], folded, pool)
-                return self._fire(module, inputs[0], folded)
+                else:
+                    pool = 1
+                return self._fire(module, inputs[0], folded, pool)
             if isinstance(module, HeldDropout):
                 return self._drop(module, inputs[0], folded)
             if layer.inputs[0] in done:
@@ -327,10 +327,11 @@ class SpikingNetwork(nn.Module):
     def _pools(self) -> dict[str, int]:
         """Side of the pool that alone reads a neuron's spikes, by the neuron's name."""
         sides = {}
-        for name in self.neurons:
+        for name, neuron in self.neurons.items():
             readers = self.network.consumers(name)
-            if len(readers) == 1 and type(readers[0].module) is nn.AvgPool2d:
-                kernel = readers[0].module.kernel_size
+            pool = readers[0].module if len(readers) == 1 else None
+            if type(pool) is nn.AvgPool2d and neuron.timing == "local":
+                kernel = pool.kernel_size
                 sides[name] = kernel if isinstance(kernel, int) else kernel[0]
         return sides
 
@@ -342,7 +343,7 @@ class SpikingNetwork(nn.Module):
         return folded
 
     def _fire(
-        self, neuron: SpikingNeuron, value: Value, folded: tuple[int, int], pool: int = 1
+        self, neuron: SpikingNeuron, value: Value, folded: tuple[int, int], pool: int
     ) -> Value:
         recompute = None
         if self.checkpointing and value.again is not None:

@@ -198,9 +198,7 @@ class _Plain:
         kind = _working(weighted.dtype)
         theta, leak = threshold.to(kind), leak.to(kind)
         leaky = bool((leak != 1).any())
-        spikes = torch.empty_like(weighted) if send else _none(weighted)
-        fired = torch.empty_like(weighted, dtype=torch.uint8) if keep_spikes else _none(weighted)
-        potentials = torch.empty_like(weighted, dtype=kind) if keep_potentials else _none(weighted)
+        spikes, fired, potentials = _room(weighted, send, keep_spikes, keep_potentials)
         v = v0.to(kind).expand(weighted.shape[1:]).clone()
         for t in range(len(weighted)):
             if leaky and rule.integers:
@@ -291,9 +289,7 @@ class _Compiled:
     ) -> tuple[Tensor, Tensor, Tensor]:
         kind = _working(weighted.dtype)
         weighted = _dense(weighted)
-        spikes = torch.empty_like(weighted) if send else _none(weighted)
-        fired = torch.empty_like(weighted, dtype=torch.uint8) if keep_spikes else _none(weighted)
-        potentials = torch.empty_like(weighted, dtype=kind) if keep_potentials else _none(weighted)
+        spikes, fired, potentials = _room(weighted, send, keep_spikes, keep_potentials)
         scalar = torch.empty((), dtype=kind).numpy().dtype.type
         compiled_scan.forward(
             _array(weighted),
@@ -377,8 +373,17 @@ def _working(kind: torch.dtype) -> torch.dtype:
     return torch.float64 if kind == torch.float64 else torch.float32
 
 
-def _none(like: Tensor) -> Tensor:
-    return torch.empty(0, dtype=torch.uint8, device=like.device)
+def _room(
+    weighted: Tensor, send: bool, keep_spikes: bool, keep_potentials: bool
+) -> tuple[Tensor, ...]:
+    """Unwritten spikes, spikes in bytes and potentials, each empty where it is not wanted."""
+    kinds = weighted.dtype, torch.uint8, _working(weighted.dtype)
+    return tuple(
+        torch.empty_like(weighted, dtype=kind)
+        if wanted
+        else torch.empty(0, dtype=torch.uint8, device=weighted.device)
+        for kind, wanted in zip(kinds, (send, keep_spikes, keep_potentials), strict=True)
+    )
 
 
 def _reduced(total: Tensor, like: Tensor, wanted: bool) -> Tensor | None:
