@@ -1,4 +1,4 @@
-"""The verbs about integers: quantize, export, simulate, predict, verify, estimate, compare."""
+"""The verbs about integers: quantize, export, predict, verify, estimate, compare."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,37 +13,19 @@ from spikeship.deploy.check import DeployError
 from spikeship.deploy.compare import Stages
 from spikeship.deploy.compare import compare as compare_stages
 from spikeship.deploy.console import DONE, NO, Voice, check_writable
-from spikeship.deploy.evaluate import evaluate_graph
+from spikeship.deploy.evaluate import Running, evaluate_graph
 from spikeship.deploy.export.lava import export_lava
-from spikeship.deploy.inputs import CALIBRATION, Images, load_images, messages_of
+from spikeship.deploy.inputs import CALIBRATION, images_for, load_images, messages_of
+from spikeship.deploy.net_verb import SUFFIX, quantize_net, tell_quantized
 from spikeship.deploy.own_inputs import read_own
 from spikeship.deploy.quantize import quantize as quantize_network
 from spikeship.deploy.report import table
 from spikeship.deploy.verify import Against, random_messages
 from spikeship.deploy.verify import verify as verify_graph
 from spikeship.hw_models import chips
-from spikeship.hw_models.atomic import replacing
-from spikeship.hw_models.counts import EventCounts, count_events
 from spikeship.hw_models.energy import estimate as estimate_cost
-from spikeship.hw_models.graph import FixedGraph, Neuron
-from spikeship.hw_models.lava import runner
-from spikeship.hw_models.recording import Recording
 from spikeship.training.from_nir import from_nir, read_nir
 from spikeship.training.observe import observe_ranges
-
-RECORD_BYTES = 4 * 2**30
-
-
-def _images(graph: FixedGraph, data: str, data_dir: Path | None, limit: int | None) -> Images:
-    like = dict(graph.metadata.get("data") or {})
-    return load_images(
-        data,
-        data_dir,
-        limit=limit,
-        like=like,
-        input_shape=graph.input.shape,
-        encoding=graph.input.encoding,
-    )
 
 
 def quantize(
@@ -56,8 +38,13 @@ def quantize(
     output: Path,
     limit: int | None,
     seed: int,
+    layers: int | None = None,
 ) -> int:
-    """Quantize a spiking network and write its integers."""
+    """Quantize a spiking network and write its integers; those of a ``.net`` file as they are."""
+    if snn.suffix == SUFFIX:
+        return quantize_net(voice, snn, chip, weight_bits, data, output, layers)
+    if layers is not None:
+        raise DeployError(f"--layers: reads part of a {SUFFIX} file, not of {snn}; leave it out")
     check_writable(output)
     graph = read_nir(snn)
     ranges = None
@@ -75,31 +62,7 @@ def quantize(
         ranges = observe_ranges(network, images.source(network.coding.encoding)[:], seed=seed)
     fixed = quantize_network(graph, chip=chip, weight_bits=weight_bits, ranges=ranges)
     files.save(fixed, output)
-    for note in fixed.metadata["notes"]:
-        voice.say(note)
-    layers = [
-        {
-            "name": node.name,
-            "neurons": int(np.prod(node.shape)),
-            "overflow": node.overflow if isinstance(node, Neuron) else "proved",
-            "depth": fixed.depths[node.name],
-        }
-        for node in fixed.nodes
-    ]
-    voice.say(f"{output}: {len(layers)} layers, T = {fixed.num_steps}, drain {fixed.drain}")
-    for row in layers:
-        if row["overflow"] == "unchecked":
-            voice.warn(f"layer {row['name']!r}: overflow is unchecked; give --data to observe it")
-    voice.result(
-        {
-            "output": str(output),
-            "chip": chip,
-            "weight_bits": fixed.metadata["weight_bits"],
-            "num_steps": fixed.num_steps,
-            "layers": layers,
-            "notes": fixed.metadata["notes"],
-        }
-    )
+    tell_quantized(voice, fixed, output)
     return DONE
 
 
@@ -113,89 +76,15 @@ def export(voice: Voice, net: Path, to: str, output: Path) -> int:
     return DONE
 
 
-def simulate(
-    voice: Voice,
-    net: Path,
-    data: str,
-    data_dir: Path | None,
-    on: str,
-    record: Path | None,
-    num_steps: int | None,
-    limit: int | None,
-    seed: int,
+def predict(
+    voice: Voice, net: Path, source: Path, limit: int | None, device: str, seed: int
 ) -> int:
-    """Run a network over a data set: accuracy and counts."""
-    if record is not None:
-        check_writable(record)
-    graph = files.load(net)
-    images = _images(graph, data, data_dir, limit)
-    if record is not None:
-        _check_recordable(graph, len(images.values), num_steps)
-    recording: Recording | None
-    if on == "lava":
-        messages = messages_of(graph, images, seed=seed, num_steps=num_steps)
-        recording = runner.run(graph, messages).recording
-        counts = count_events(graph, recording.nodes, messages)
-        predictions = recording.scores(graph).argmax(axis=1)
-    else:
-        found = evaluate_graph(
-            graph, images, seed=seed, num_steps=num_steps, record=record is not None
-        )
-        assert found.counts is not None  # the simulator always counts
-        counts, predictions, recording = found.counts, found.predictions, found.recording
-    if record is not None:
-        assert recording is not None  # asked for above
-        _write_recording(record, recording)
-    correct = images.correct(predictions)
-    result = _simulated(counts, correct)
-    if correct is not None:
-        voice.say(f"{correct} of {counts.images} right ({correct / counts.images:.2%}), on {on}")
-    voice.say(
-        f"per inference: {result['spikes']:.0f} spikes, "
-        f"{result['synops']['effective']:.0f} synaptic operations, {counts.chip_steps} chip steps"
-    )
-    voice.result(result)
-    return DONE
-
-
-def _check_recordable(graph: FixedGraph, images: int, num_steps: int | None) -> None:
-    """Refuse a recording that memory would not hold, and say how many images it would."""
-    neurons = sum(int(np.prod(node.shape)) for node in graph.nodes)
-    each = 2 * neurons * graph.chip_steps(num_steps or graph.num_steps or 1)
-    if images * each > RECORD_BYTES:
-        raise DeployError(
-            f"--record: {images} images would take {images * each / 2**30:.1f} GiB; "
-            f"use -n {max(1, RECORD_BYTES // each)} or fewer"
-        )
-
-
-def _simulated(counts: EventCounts, correct: int | None) -> dict[str, Any]:
-    rates = counts.per_inference()
-    return {
-        "images": counts.images,
-        "accuracy": None if correct is None else correct / counts.images,
-        "correct": correct,
-        "num_steps": counts.num_steps,
-        "chip_steps": counts.chip_steps,
-        "spikes": rates["spikes"],
-        "synops": dict(rates["synops"]),
-        "neuron_updates": rates["neuron_updates"],
-        "layers": [dict(row) for row in rates["layers"]],
-    }
-
-
-def _write_recording(path: Path, recording: Recording) -> None:
-    arrays = {"input": recording.input, **recording.nodes}
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
-
-
-def predict(voice: Voice, net: Path, source: Path, limit: int | None, seed: int) -> int:
     """Answer a user's own inputs."""
     graph = files.load(net)
     images = read_own(source, graph, limit)
     answers = []
-    for scores in evaluate_graph(graph, images, seed=seed).scores:
+    running = Running(device=device)
+    for scores in evaluate_graph(graph, images, seed=seed, running=running).scores:
         best = int(scores.argmax())
         rest = np.delete(scores, best)
         margin = int(scores[best] - rest.max()) if len(rest) else int(scores[best])
@@ -221,7 +110,7 @@ def verify(
     if data is None:
         messages = random_messages(graph, limit or 1, seed)
     else:
-        messages = messages_of(graph, _images(graph, data, data_dir, limit or 1), seed=seed)
+        messages = messages_of(graph, images_for(graph, data, data_dir, limit or 1), seed=seed)
     found = verify_graph(graph, messages, cast(Against, against), stall_s=stall)
     for row in found.layers:
         spikes = "" if row["spikes"] is None else f"{row['spikes']} spikes"
@@ -244,11 +133,16 @@ def estimate(
     data: str,
     data_dir: Path | None,
     limit: int | None,
+    device: str,
     seed: int,
 ) -> int:
     """Estimate cost on a chip."""
     graph = files.load(net)
-    found = evaluate_graph(graph, _images(graph, data, data_dir, limit), seed=seed)
+    images = images_for(graph, data, data_dir, limit)
+    with voice.progress(len(images.values), "images") as progress:
+        found = evaluate_graph(
+            graph, images, seed=seed, running=Running(device=device), progress=progress
+        )
     assert found.counts is not None  # the simulator always counts
     result = estimate_cost(graph, found.counts, chips.get(chip)).to_json()
     energy = result["energy_j"]
@@ -291,7 +185,7 @@ def compare(
     """Compare all stages and write the report."""
     check_writable(request.report)
     graph = files.load(request.net)
-    images = _images(graph, data, data_dir, limit)
+    images = images_for(graph, data, data_dir, limit)
     ann = anns.load(
         request.ann,
         arch=request.arch,

@@ -98,12 +98,15 @@ app.command()(finetune)
 
 @app.command()
 def quantize(
-    snn: Annotated[Path, typer.Argument(help="A spiking network (.nir).")],
+    snn: Annotated[Path, typer.Argument(help="A spiking network (.nir), or lava-dl's (.net).")],
     output: Output,
     chip: Annotated[Chip, typer.Option("--chip")] = Chip.loihi2,
     weight_bits: Annotated[
         int | None,
         typer.Option("--weight-bits", help="1..8; by default what it was trained for, else 8."),
+    ] = None,
+    layers: Annotated[
+        int | None, typer.Option("--layers", min=1, help="Read only the first so many of a .net.")
     ] = None,
     data: MaybeData = None,
     data_dir: DataDir = None,
@@ -117,7 +120,16 @@ def quantize(
     from spikeship.deploy import chip_verbs
 
     return chip_verbs.quantize(
-        Voice(json, quiet), snn, chip.value, weight_bits, data, data_dir, output, limit, seed
+        Voice(json, quiet),
+        snn,
+        chip.value,
+        weight_bits,
+        data,
+        data_dir,
+        output,
+        limit,
+        seed,
+        layers,
     )
 
 
@@ -141,9 +153,41 @@ def export(
 def simulate(
     net: Net,
     data: Data,
-    on: Annotated[Engine, typer.Option("--on")] = Engine.cpu,
-    record: Annotated[Path | None, typer.Option("--record", help="FILE.npz")] = None,
+    on: Annotated[
+        Engine | None, typer.Option("--on", help="cpu by default; --device cuda means cuda.")
+    ] = None,
+    record: Annotated[
+        Path | None, typer.Option("--record", help="FILE.npz for every layer's spikes.")
+    ] = None,
+    membranes: Annotated[
+        bool, typer.Option("--membranes", help="Record potentials too, as NAME.v.")
+    ] = False,
     num_steps: Steps = None,
+    early_exit: Annotated[
+        float | None,
+        typer.Option("--early-exit", min=0, help="Stop an image whose best class leads by this."),
+    ] = None,
+    cost_images: Annotated[
+        int, typer.Option("--cost-images", min=1, help="Images run on, to say what that costs.")
+    ] = 256,
+    per_step: Annotated[
+        bool, typer.Option("--per-step", help="Layers' counts by chip step, in the JSON.")
+    ] = False,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, help="Of a process; by default its cores.")
+    ] = None,
+    memory: Annotated[
+        float | None, typer.Option("--memory", help="GB the layers in work may take; 2.1.")
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option("--batch", min=1, help="Images encoded at a time.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Ray processes to share the images.")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option("--address", metavar="HOST:PORT", help="A Ray cluster to join.")
+    ] = None,
     data_dir: DataDir = None,
     limit: Limit = None,
     json: Json = None,
@@ -152,11 +196,25 @@ def simulate(
     device: Device = Where.auto,
 ) -> int:
     """Run a network in integers: accuracy and counts."""
-    from spikeship.deploy import chip_verbs
+    from spikeship.deploy import simulate_verb
 
-    return chip_verbs.simulate(
-        Voice(json, quiet), net, data, data_dir, on.value, record, num_steps, limit, seed
+    request = simulate_verb.Request(
+        net,
+        data,
+        data_dir,
+        on=simulate_verb.engine(on and on.value, device.value),
+        record=record,
+        membranes=membranes,
+        num_steps=num_steps,
+        limit=limit,
+        seed=seed,
+        running=simulate_verb.running(threads, memory, batch, early_exit),
+        cost_images=cost_images,
+        workers=workers,
+        address=address,
+        per_step=per_step,
     )
+    return simulate_verb.simulate(Voice(json, quiet), request)
 
 
 @app.command()
@@ -172,7 +230,7 @@ def predict(
     """Say class and margin of your own inputs."""
     from spikeship.deploy import chip_verbs
 
-    return chip_verbs.predict(Voice(json, quiet), net, source, limit, seed)
+    return chip_verbs.predict(Voice(json, quiet), net, source, limit, device.for_integers, seed)
 
 
 @app.command()
@@ -211,7 +269,9 @@ def estimate(
     """Estimate synaptic operations, cycles, latency, energy and cores on a chip."""
     from spikeship.deploy import chip_verbs
 
-    return chip_verbs.estimate(Voice(json, quiet), net, chip.value, data, data_dir, limit, seed)
+    return chip_verbs.estimate(
+        Voice(json, quiet), net, chip.value, data, data_dir, limit, device.for_integers, seed
+    )
 
 
 @app.command()

@@ -20,6 +20,7 @@ from spikeship.hw_models import chips, gpu
 from spikeship.hw_models.counts import EventCounts, count_events
 from spikeship.hw_models.energy import Estimate, estimate
 from spikeship.hw_models.graph import FixedGraph, Neuron
+from spikeship.hw_models.recording import Recording
 from spikeship.training.neurons import SpikingNetwork
 
 MODELLED_GPU: gpu.Gpu = "A100"
@@ -190,13 +191,12 @@ def _on_lava(stages: Stages, images: Images, rows: _Rows, seed: int) -> Verifica
 
 
 def _raster(graph: FixedGraph, images: Images, seed: int) -> dict[str, NDArray[np.bool_]]:
-    found = evaluate_graph(graph, images.first(1), seed=seed, record=True)
-    assert found.recording is not None  # record=True
+    kept: list[Recording] = []
+    evaluate_graph(graph, images.first(1), seed=seed, recorder=kept.append)
+    (recording,) = kept
+    chip_steps = graph.chip_steps(recording.num_steps)
     return {
-        node.name: found.recording.nodes[node.name][0].reshape(
-            graph.chip_steps(found.recording.num_steps), -1
-        )
-        != 0
+        node.name: recording.nodes[node.name][0].reshape(chip_steps, -1) != 0
         for node in graph.nodes
         if isinstance(node, Neuron)
     }

@@ -8,12 +8,14 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from typer.exceptions import Abort, TyperException
 
 from spikeship.hw_models.atomic import replacing
@@ -45,6 +47,25 @@ class Voice:
     def warn(self, text: str) -> None:
         """Tell the user something that matters, on stderr whatever was asked for."""
         print(f"spikeship: {text}", file=sys.stderr)
+
+    @contextmanager
+    def progress(self, total: int, what: str) -> Iterator[Callable[[int], None]]:
+        """Count up to ``total`` on a terminal's stderr, and leave nothing there.
+
+        The block is given a function that takes how many more are done.
+        """
+        if self.quiet or self.json_path == "-" or not sys.stderr.isatty():
+            yield lambda _: None
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(what, total=total)
+            yield lambda more: bar.advance(task, more)
 
     def result(self, value: Mapping[str, Any]) -> None:
         """Hand over the verb's JSON object, where one was asked for."""

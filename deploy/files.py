@@ -18,19 +18,24 @@ from safetensors.numpy import save_file
 from spikeship.hw_models.atomic import replacing
 from spikeship.hw_models.graph import (
     Conv,
+    Delta,
     Dense,
     FixedGraph,
     GraphError,
+    Identity,
     Input,
     Neuron,
     Readout,
+    SigmaDelta,
     Sparse,
 )
 
 FORMAT = "spikeship-fixedgraph"
-VERSION = 1
+VERSION = 2
+READS = ("1", "2")  # 1 knew no sigma-delta neurons, identities, delays of weights or refractory
 _KINDS: dict[str, type[Any]] = {
-    kind.__name__: kind for kind in (Neuron, Readout, Conv, Dense, Sparse)
+    kind.__name__: kind
+    for kind in (Neuron, Delta, SigmaDelta, Readout, Conv, Dense, Sparse, Identity)
 }
 
 
@@ -88,10 +93,10 @@ def load(path: Path) -> FixedGraph:
             f"{path}: is not a quantized network (format {header.get('format')!r}); "
             "'spikeship quantize' writes one"
         )
-    if header.get("version") != str(VERSION):
+    if header.get("version") not in READS:
         raise FileError(
-            f"{path}: has format version {header.get('version')}, this Spikeship reads {VERSION}; "
-            "quantize again"
+            f"{path}: has format version {header.get('version')}, this Spikeship reads "
+            f"{', '.join(READS)}; quantize again"
         )
     text = header.get("graph", "")
     if header.get("sha256") != _digest(text, arrays):

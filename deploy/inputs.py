@@ -14,7 +14,7 @@ from spikeship.deploy.check import DeployError
 from spikeship.hw_models.graph import FixedGraph
 from spikeship.training import data as datasets
 from spikeship.training.data import DataSet, Samples, SplitName
-from spikeship.training.encoding import Encoding, InputCoding, encode
+from spikeship.training.encoding import MAX_MESSAGE, Encoding, InputCoding, encode
 
 CHUNK = 64
 CALIBRATION = 128  # training images that thresholds and ranges are observed on
@@ -30,7 +30,8 @@ class Images:
             their mean over time. labels: int64 (images,), or None.
         indices: place of each image in its split; the encoding depends on it.
         data: JSON object: name, mean and std, as networks keep it.
-        messages: int8 (images, T, *input shape) where the set consists of messages, else None.
+        messages: whole numbers (images, T, *input shape) where the set consists of messages, else
+            None.
     """
 
     values: Samples
@@ -110,6 +111,20 @@ def load_images(
     return of_set(dataset, split=split, limit=limit, like=like, input_shape=input_shape)
 
 
+def images_for(
+    graph: FixedGraph, data: str, data_dir: Path | None, limit: int | None = None
+) -> Images:
+    """Read a set's test images as a quantized network takes them; see load_images."""
+    return load_images(
+        data,
+        data_dir,
+        limit=limit,
+        like=dict(graph.metadata.get("data") or {}),
+        input_shape=graph.input.shape,
+        encoding=graph.input.encoding,
+    )
+
+
 def of_set(
     dataset: DataSet,
     *,
@@ -149,21 +164,49 @@ def coding_of(graph: FixedGraph) -> InputCoding:
     return InputCoding(source.encoding, source.scale, source.max_message, source.signed)
 
 
-def messages_of(
-    graph: FixedGraph, images: Images, *, seed: int, num_steps: int | None = None
-) -> NDArray[np.int8]:
-    """Encode images for a graph, (images, T, *input shape); T is the graph's own by default.
+def steps_of(graph: FixedGraph, num_steps: int | None, images: Images | None = None) -> int:
+    """T that was asked for, or else the graph's own, or else that of the messages it is given.
 
     Raises:
-        DeployError: the graph names no T and none is given.
+        DeployError: none of them is there.
     """
     steps = num_steps or graph.num_steps
+    if steps is None and images is not None and images.messages is not None:
+        steps = int(images.messages.shape[1])
     if steps is None:
         raise DeployError("the network says no number of steps; give -T")
+    return steps
+
+
+def messages_of(
+    graph: FixedGraph, images: Images, *, seed: int, num_steps: int | None = None
+) -> NDArray[np.int8] | NDArray[np.int32]:
+    """Encode images for a graph, (images, T, *input shape); T as ``steps_of`` says.
+
+    Raises:
+        DeployError: no T, or messages of another.
+    """
+    steps = steps_of(graph, num_steps, images)
+    if graph.input.max_message > MAX_MESSAGE:
+        return _wide_messages(images, steps)
     coding = coding_of(graph)
     source = images.source(coding.encoding)[:]
     encoded = encode(source, coding, steps, seed=seed, indices=images.indices)
     return np.ascontiguousarray(encoded.numpy())
+
+
+def _wide_messages(images: Images, steps: int) -> NDArray[np.int32]:
+    """Messages too large for training's 8 bits, as they are; the engines check their size."""
+    given = images.source("spikes")[:].numpy()
+    if given.shape[1] != steps:
+        raise DeployError(
+            f"messages of {given.shape[1]} steps for a run of {steps}; give -T {given.shape[1]}, "
+            "or messages of as many"
+        )
+    messages = given.astype(np.int32)
+    if not np.array_equal(messages, given):
+        raise DeployError("messages must be whole numbers; round them first")
+    return messages
 
 
 def in_chunks(images: Images, size: int = CHUNK) -> Iterator[Images]:

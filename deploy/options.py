@@ -25,15 +25,21 @@ class Engine(StrEnum):
     """What runs a simulation."""
 
     cpu = "cpu"
+    cuda = "cuda"
     lava = "lava"
 
 
 class Where(StrEnum):
-    """Where torch works."""
+    """Where torch works, or the simulator; both say the same on either."""
 
     auto = "auto"
     cpu = "cpu"
     cuda = "cuda"
+
+    @property
+    def for_integers(self) -> str:
+        """The simulator's device: the CPU unless CUDA was asked for."""
+        return "cuda" if self is Where.cuda else "cpu"
 
 
 Json = Annotated[
@@ -41,7 +47,7 @@ Json = Annotated[
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of everything random.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no words.")]
-Device = Annotated[Where, typer.Option("--device", help="Where torch trains.")]
+Device = Annotated[Where, typer.Option("--device", help="Where torch works.")]
 Data = Annotated[
     str,
     typer.Option(

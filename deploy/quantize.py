@@ -173,7 +173,7 @@ def _with_overflow(
     nodes: list[Node] = []
     notes = list(graph.metadata["notes"])
     for node in graph.nodes:
-        if isinstance(node, Readout):
+        if not isinstance(node, Neuron):
             nodes.append(node)
             continue
         bound = graph.input_bound(node.name)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeship.hw_models import reference
-from spikeship.hw_models.graph import FixedGraph, Neuron
+from spikeship.hw_models.graph import FixedGraph, GradedNode, Readout
 from spikeship.hw_models.lava import runner
 from spikeship.hw_models.recording import Difference, Recording, first_difference
 from spikeship.hw_models.simulator import simulate
@@ -15,6 +15,7 @@ from spikeship.hw_models.simulator import simulate
 Against = Literal["lava", "reference"]
 SPIKE_RATE = 0.2
 UNSAID_STEPS = 32
+GRADED_MAX = 127  # of random messages to sigma-delta neurons
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Verification:
         spikes_compared: spikes the authority recorded, every one of them compared.
         values_compared: neuron-steps compared, silent ones and readout potentials included.
         first_difference: the earliest disagreement, or None.
-        layers: per node its name, the authority's spikes, and whether all its values are equal.
+        layers: per node its name, the authority's spikes (messages, where graded; None of a
+            readout), and whether all its values are equal.
         recording: what the authority recorded.
     """
 
@@ -91,7 +93,9 @@ def verify(
     layers: tuple[dict[str, Any], ...] = tuple(
         {
             "name": node.name,
-            "spikes": int(theirs.nodes[node.name].sum()) if isinstance(node, Neuron) else None,
+            "spikes": None
+            if isinstance(node, Readout)
+            else int(np.count_nonzero(theirs.nodes[node.name])),
             "equal": bool(np.array_equal(theirs.nodes[node.name], ours.nodes[node.name])),
         }
         for node in graph.nodes
@@ -112,8 +116,10 @@ def random_messages(graph: FixedGraph, images: int, seed: int) -> NDArray[np.int
     """Seeded random messages of the network's kind: Bernoulli 0.2, signed where the input is.
 
     Returns:
-        Integers (images, T, *input shape), T the graph's own or 32 where it says none. Direct
-        input gets one uniform value a pixel, the same every step.
+        Integers (images, T, *input shape), T the graph's own or 32 where it says none. Graded
+        ``spikes`` have a magnitude of 1..max_message, uniform in its logarithm; of 8 bits at most
+        before sigma-delta neurons, whose sums nothing bounds. Direct input gets one uniform value
+        a pixel, the same every step.
     """
     rng = np.random.default_rng(seed)
     steps = graph.num_steps or UNSAID_STEPS
@@ -124,6 +130,10 @@ def random_messages(graph: FixedGraph, images: int, seed: int) -> NDArray[np.int
         still = rng.integers(low, top + 1, (images, 1, *graph.input.shape))
         return np.broadcast_to(still, shape).copy()
     spikes = (rng.random(shape) < SPIKE_RATE).astype(np.int64)
+    if graph.input.encoding == "spikes" and top > 1:
+        if any(isinstance(node, GradedNode) for node in graph.nodes):
+            top = min(top, GRADED_MAX)
+        spikes *= np.exp(rng.random(shape) * np.log(top + 1)).astype(np.int64).clip(1, top)
     if graph.input.signed:
         spikes *= rng.choice(np.array([-1, 1]), shape)
     return spikes

@@ -13,8 +13,18 @@ from typing import Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeship.hw_models.fanout import fanout as fanout
-from spikeship.hw_models.graph import Array, FixedGraph, Input, Node, Readout
+from spikeship.hw_models.arrivals import (
+    ARRIVING,
+    CONNECTED,
+    EFFECTIVE,
+    KINDS,
+    POOLED,
+    Arrival,
+    arrivals,
+)
+from spikeship.hw_models.engine.layout import to_last
+from spikeship.hw_models.engine.tally import Tally, count_nonzero
+from spikeship.hw_models.graph import Array, FixedGraph, Node, Readout
 
 Messages = NDArray[Any]
 
@@ -199,101 +209,107 @@ class EventCounts:
         )
 
 
-def count_layer(
-    graph: FixedGraph,
-    node: Node,
-    sources: Mapping[str, Messages],
-    spikes: Messages | None = None,
-) -> LayerCounts:
-    """Count one node's events over a batch.
+@dataclass(frozen=True, eq=False)
+class LocalCounts:
+    """Events in the steps in which their senders worked, before they are put on the chip's clock.
+
+    A gated node works in its T local steps, an ungated one in all chip steps.
+
+    Attributes:
+        input_spikes: non-zero input messages, (steps,).
+        active: images that ran each step, (steps,).
+        spikes: by node name, (steps,).
+        arrived: by place among the graph's arrivals, (KINDS, steps of the sender).
+    """
+
+    input_spikes: Array
+    active: Array
+    spikes: Mapping[str, Array]
+    arrived: tuple[Array, ...]
+
+    @classmethod
+    def nothing(cls, graph: FixedGraph, steps: int) -> "LocalCounts":
+        """Zeros to count so many steps into."""
+        return cls(
+            np.zeros(steps, np.int64),
+            np.zeros(steps, np.int64),
+            {
+                node.name: np.zeros(steps, np.int64)
+                for node in graph.nodes
+                if not isinstance(node, Readout)
+            },
+            tuple(np.zeros((KINDS, steps), np.int64) for _ in arrivals(graph)),
+        )
+
+    def add(self, other: "LocalCounts", begin: int = 0) -> None:
+        """Add counts of steps ``begin`` on, in place."""
+        pairs = [
+            (self.input_spikes, other.input_spikes),
+            (self.active, other.active),
+            *((self.spikes[name], values) for name, values in other.spikes.items()),
+            *zip(self.arrived, other.arrived, strict=True),
+        ]
+        for mine, theirs in pairs:
+            end = min(begin + theirs.shape[-1], mine.shape[-1])
+            mine[..., begin:end] += theirs[..., : max(0, end - begin)]
+
+
+def local_steps(graph: FixedGraph, num_steps: int) -> int:
+    """Steps in which a node works in a sample of T steps: T where gated, else T + D."""
+    return num_steps if graph.gated else graph.chip_steps(num_steps)
+
+
+def on_the_chip(graph: FixedGraph, num_steps: int, images: int, counts: LocalCounts) -> EventCounts:
+    """Put local counts on the chip's clock.
 
     An operation is booked at the chip step in which it arrives: in a gated graph, local step t at
     index t + d(node). What would arrive after the last chip step is not counted.
-
-    Args:
-        graph: the network.
-        node: the receiving node.
-        sources: messages of every node it reads, by name (others may be there too). Gated graphs:
-            (images, T, ...) in local steps. Ungated graphs: (images, T + D, ...) in chip
-            steps, but the input's (images, T, ...).
-        spikes: the node's own spikes, in the same steps as its messages; None for a readout.
-
-    Raises:
-        CountError: a source is missing, or the arrays differ in images or steps.
     """
-    images, num_steps = _extent(graph, node, sources)
-    steps = graph.chip_steps(num_steps)
-    totals = {
-        key: np.zeros(steps, dtype=np.int64)
-        for key in ("spikes", "effective", "connected", "messages_in", "pooled_messages")
-    }
-    dense = 0
-    for synapse in graph.incoming(node.name):
-        effective, connected = fanout(graph, synapse)
-        reached = connected > 0
-        messages = sources[synapse.source]
-        first = synapse.delay + (graph.depths[synapse.source] if graph.gated else 0)
-        counted = min(messages.shape[1], max(0, steps - first))
-        dense += int(connected.sum()) * (num_steps if graph.gated else counted)
-        for local in range(counted):
-            now, step = messages[:, local], first + local
-            events = np.count_nonzero(now, axis=0)
-            totals["effective"][step] += np.vdot(events, effective)
-            totals["connected"][step] += np.vdot(events, connected)
-            totals["messages_in"][step] += events[reached].sum()
-            totals["pooled_messages"][step] += _pooled_messages(now, reached, synapse.pool)
-    depth = graph.depths[node.name] if graph.gated else 0
-    if spikes is not None:
-        expected = (images, num_steps if graph.gated else steps, *node.shape)
-        if spikes.shape != expected:
-            raise CountError(
-                f"node {node.name!r}: spikes have shape {spikes.shape}, its messages ask for "
-                f"{expected}; record every node over the same images and steps"
-            )
-        own = np.count_nonzero(spikes.reshape(images, expected[1], -1), axis=(0, 2))
-        totals["spikes"][depth : depth + len(own)] = own[: max(0, steps - depth)]
-    neurons = int(np.prod(node.shape, dtype=np.int64))
-    updates = np.zeros(steps, dtype=np.int64)
-    updates[depth : depth + num_steps if graph.gated else steps] = neurons * images
-    return LayerCounts(
-        name=node.name, neurons=neurons, dense=dense, neuron_updates=updates, **totals
+    return EventCounts(
+        num_steps=num_steps,
+        chip_steps=graph.chip_steps(num_steps),
+        images=images,
+        input_spikes=counts.input_spikes[:num_steps],
+        layers=tuple(_layer(graph, node, num_steps, counts) for node in graph.nodes),
     )
 
 
-def _pooled_messages(now: Messages, reached: NDArray[np.bool_], pool: int) -> int:
-    """Non-zero messages (images, ...) of one step after the sum-pool, where they lead on."""
-    if pool == 1:
-        return int(np.count_nonzero(now[:, reached]))
-    images, channels, height, width = now.shape
-    windows = now.reshape(images, channels, height // pool, pool, width // pool, pool)
-    sums = windows.sum(axis=(3, 5), dtype=np.int64)
-    return int(np.count_nonzero(sums[:, reached[:, ::pool, ::pool]]))
+def _layer(graph: FixedGraph, node: Node, num_steps: int, counts: LocalCounts) -> LayerCounts:
+    steps = graph.chip_steps(num_steps)
+    totals = np.zeros((KINDS, steps), np.int64)
+    dense = 0
+    for arrival, arrived in zip(arrivals(graph), counts.arrived, strict=True):
+        if arrival.synapse.target != node.name:
+            continue
+        source, kinds = arrival.synapse.source, list(arrival.kinds)
+        first = arrival.delay + (graph.depths[source] if graph.gated else 0)
+        totals[kinds] += _shifted(arrived[kinds], first, steps)
+        if CONNECTED in kinds:
+            sent = num_steps if graph.gated or source == graph.input.name else steps
+            arriving = sent if graph.gated else max(0, min(sent, steps - arrival.delay))
+            dense += int(arrival.connected.sum()) * arriving
+    depth = graph.depths[node.name] if graph.gated else 0
+    neurons = int(np.prod(node.shape, dtype=np.int64))
+    spikes = counts.spikes.get(node.name, np.zeros_like(counts.active))
+    return LayerCounts(
+        name=node.name,
+        neurons=neurons,
+        spikes=_shifted(spikes, depth, steps),
+        effective=totals[EFFECTIVE],
+        connected=totals[CONNECTED],
+        dense=dense,
+        neuron_updates=_shifted(counts.active * neurons, depth, steps),
+        messages_in=totals[ARRIVING],
+        pooled_messages=totals[POOLED],
+    )
 
 
-def _extent(graph: FixedGraph, node: Node, sources: Mapping[str, Messages]) -> tuple[int, int]:
-    """Images and T that a node's sources agree on."""
-    found: set[tuple[int, int]] = set()
-    for synapse in graph.incoming(node.name):
-        source = graph.node(synapse.source)
-        if source.name not in sources:
-            raise CountError(
-                f"node {node.name!r}: the messages of its source {source.name!r} are missing; "
-                "record every node"
-            )
-        messages = sources[source.name]
-        if messages.ndim != 2 + len(source.shape) or messages.shape[2:] != source.shape:
-            raise CountError(
-                f"node {source.name!r}: messages have shape {messages.shape}; give "
-                f"(images, steps, {', '.join(map(str, source.shape))})"
-            )
-        drain = 0 if graph.gated or isinstance(source, Input) else graph.drain
-        found.add((messages.shape[0], messages.shape[1] - drain))
-    if len(found) != 1:
-        raise CountError(
-            f"node {node.name!r}: its sources differ in (images, T): {sorted(found)}; "
-            "record every node over the same images and steps"
-        )
-    return found.pop()
+def _shifted(values: Array, first: int, steps: int) -> Array:
+    """Put ``values`` from step ``first`` on into so many steps; what falls behind is lost."""
+    late = np.zeros((*values.shape[:-1], steps), np.int64)
+    end = min(first + values.shape[-1], steps)
+    late[..., first:end] = values[..., : max(0, end - first)]
+    return late
 
 
 def count_events(
@@ -303,38 +319,50 @@ def count_events(
 
     Args:
         graph: the network.
-        recording: spikes of every neuron by name, (images, T + D, ...) in chip steps.
+        recording: messages of every node that sends, by name, (images, T + D, ...) in chip steps.
         input_messages: (images, T, ...).
 
     Raises:
-        CountError: a neuron's recording is missing, has another length, or holds spikes outside
+        CountError: a node's recording is missing, has another shape, or holds messages outside
             its gate.
     """
-    num_steps = input_messages.shape[1]
-    sources: dict[str, Messages] = {graph.input.name: input_messages}
+    _check_shape(graph.input.name, input_messages, (*input_messages.shape[:2], *graph.input.shape))
+    images, num_steps = input_messages.shape[:2]
+    sent: dict[str, Messages] = {graph.input.name: input_messages}
     for node in graph.nodes:
         if isinstance(node, Readout):
             continue
         if node.name not in recording:
-            raise CountError(f"node {node.name!r}: no recording of it; record every neuron")
-        spikes = recording[node.name]
-        if spikes.shape[1] != graph.chip_steps(num_steps):
-            raise CountError(
-                f"node {node.name!r}: {spikes.shape[1]} chip steps recorded where T={num_steps} "
-                f"takes {graph.chip_steps(num_steps)}; record in chip steps"
-            )
-        sources[node.name] = _in_gate(graph, node, spikes, num_steps) if graph.gated else spikes
-    return EventCounts(
-        num_steps=num_steps,
-        chip_steps=graph.chip_steps(num_steps),
-        images=len(input_messages),
-        input_spikes=np.count_nonzero(
-            input_messages.reshape(len(input_messages), num_steps, -1), axis=(0, 2)
-        ),
-        layers=tuple(
-            count_layer(graph, node, sources, sources.get(node.name)) for node in graph.nodes
-        ),
-    )
+            raise CountError(f"node {node.name!r}: no recording of it; record every node")
+        messages = recording[node.name]
+        _check_shape(node.name, messages, (images, graph.chip_steps(num_steps), *node.shape))
+        sent[node.name] = _in_gate(graph, node, messages, num_steps) if graph.gated else messages
+    counts = LocalCounts.nothing(graph, local_steps(graph, num_steps))
+    counts.active[:] = images
+    counts.input_spikes[:num_steps] = count_nonzero(input_messages)
+    for name, spikes in counts.spikes.items():
+        spikes[:] = count_nonzero(sent[name])
+    for arrival, arrived in zip(arrivals(graph), counts.arrived, strict=True):
+        found = _arriving(graph, arrival, sent[arrival.synapse.source])
+        arrived[:, : found.shape[1]] = found
+    return on_the_chip(graph, num_steps, images, counts)
+
+
+def _arriving(graph: FixedGraph, arrival: Arrival, messages: Messages) -> Array:
+    tally = Tally(graph, arrival)
+    shape = graph.node(arrival.synapse.source).shape
+    found = np.zeros((KINDS, messages.shape[1]), np.int64)
+    for image in messages:  # one at a time: turning the axes makes a copy
+        found += tally(to_last(image[None], shape))
+    return found
+
+
+def _check_shape(name: str, messages: Messages, expected: tuple[int, ...]) -> None:
+    if messages.shape != expected:
+        raise CountError(
+            f"node {name!r}: its messages have shape {messages.shape}, those of this run "
+            f"{expected}; record every node over the same images and steps, in chip steps"
+        )
 
 
 def _in_gate(graph: FixedGraph, node: Node, spikes: Messages, num_steps: int) -> Messages:
@@ -344,4 +372,8 @@ def _in_gate(graph: FixedGraph, node: Node, spikes: Messages, num_steps: int) ->
             f"node {node.name!r}: spikes outside its gate (chip steps {depth + 1} to "
             f"{depth + num_steps}); the recording is not of this graph"
         )
-    return spikes[:, depth : depth + num_steps]
+    # of a side branch deeper than the output, the last steps are not on the chip's clock
+    inside = np.zeros((len(spikes), num_steps, *spikes.shape[2:]), spikes.dtype)
+    seen = spikes[:, depth : depth + num_steps]
+    inside[:, : seen.shape[1]] = seen
+    return inside

@@ -11,6 +11,7 @@ from spikeship.hw_models.graph import (
     Conv,
     Dense,
     FixedGraph,
+    Identity,
     Shape,
     Sparse,
     pooled_shape,
@@ -86,4 +87,13 @@ def _sparse_fanout(synapse: Any, pooled: Shape) -> tuple[Array, Array]:
     )
 
 
-_FANOUT_OF = {Conv: _conv_fanout, Dense: _dense_fanout, Sparse: _sparse_fanout}
+def _identity_fanout(synapse: Any, pooled: Shape) -> tuple[Array, Array]:
+    return np.ones(pooled, np.int64), np.ones(pooled, np.int64)
+
+
+_FANOUT_OF = {
+    Conv: _conv_fanout,
+    Dense: _dense_fanout,
+    Sparse: _sparse_fanout,
+    Identity: _identity_fanout,
+}

@@ -22,7 +22,13 @@ BIAS_EXP_MAX = 7
 INPUT_LIMIT = 2**17 - 1  # |a_in| beyond this leaves 24 bits after the shift
 OBSERVED_LIMIT = 2**16  # what an observed (not proved) |a_in| must stay within
 READOUT_RAIL = 2**31 - 1
+WRAP_LIMIT = 2**30  # currents that wrap stay within this, or Lava's 32 bits would wrap as well
 WEIGHT_BITS = 8
+ODD_WEIGHT_BITS = 9  # what odd weights of mixed signs take: Lava's Dense keeps them
+SYNAPSE_DELAY_MAX = 62  # of a synapse, beyond the delay of its layer
+DELAY_MAX = 64  # one step always, and the 63 that 6 bits hold
+REFRACTORY_MAX = 63
+EXPONENT_MAX = 7  # of sigma-delta messages and state: 3 bits each
 
 
 def decay(state: Ints, constant: Ints | int) -> Ints:
@@ -30,6 +36,22 @@ def decay(state: Ints, constant: Ints | int) -> Ints:
     product = np.asarray(state, dtype=np.int64) * (DECAY_UNITY - np.asarray(constant, np.int64))
     kept: Ints = np.sign(product) * (np.abs(product) >> DECAY_SHIFT)
     return kept
+
+
+def wrap_current(current: Ints) -> Ints:
+    """Wrap a current that left 24 bits as Lava does: once, and to 2**23 where it may be."""
+    current = np.asarray(current, dtype=np.int64)
+    turn = 2**STATE_BITS
+    half = turn // 2
+    lowered: Ints = np.where(current > half, current - turn, current)
+    return np.asarray(np.where(lowered <= -half, current + turn, lowered))
+
+
+def wrap_sum(total: Ints) -> Ints:
+    """Wrap a sum at 24 bits, as Lava's Conv does."""
+    half = 2 ** (STATE_BITS - 1)
+    wrapped: Ints = (np.asarray(total, dtype=np.int64) + half) % (2 * half) - half
+    return wrapped
 
 
 def saturate(v: Ints) -> Ints:
@@ -75,12 +97,14 @@ def encode_bias(bias: Ints) -> tuple[Ints, Ints]:
 def weight_step(weights: Ints, num_weight_bits: int) -> int:
     """Spacing of the weights a synapse can hold: 2 at 8 bits where signs are mixed, else 1."""
     mixed = bool(np.any(np.asarray(weights) < 0) and np.any(np.asarray(weights) > 0))
-    return 1 << (WEIGHT_BITS - num_weight_bits + mixed)
+    return 1 << max(0, WEIGHT_BITS - num_weight_bits + mixed)
 
 
-def weight_range(mixed: bool) -> tuple[int, int]:
+def weight_range(mixed: bool, num_weight_bits: int = WEIGHT_BITS) -> tuple[int, int]:
     """Smallest and largest weight: both signs, or (for one sign) the magnitudes 0..255."""
-    return (-256, 254) if mixed else (-255, 255)
+    if not mixed:
+        return -255, 255
+    return -256, 255 if num_weight_bits == ODD_WEIGHT_BITS else 254
 
 
 def fits_weights(weights: Ints, num_weight_bits: int) -> bool:
@@ -89,6 +113,9 @@ def fits_weights(weights: Ints, num_weight_bits: int) -> bool:
     if weights.size == 0:
         return True
     low, high = int(weights.min()), int(weights.max())
-    bottom, top = weight_range(low < 0 < high)
+    mixed = low < 0 < high
+    if num_weight_bits == ODD_WEIGHT_BITS and not mixed:
+        return False
+    bottom, top = weight_range(mixed, num_weight_bits)
     step = weight_step(weights, num_weight_bits)
     return bottom <= low and high <= top and not np.any(weights % step)

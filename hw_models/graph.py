@@ -1,4 +1,4 @@
-"""FixedGraph: what a chip runs. Its parts (``parts.py``), and what must hold between them."""
+"""FixedGraph: what a chip runs. Its nodes and synapses, and what must hold between them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,42 +7,60 @@ from typing import Any
 import numpy as np
 
 from spikeship.hw_models import fixed
-from spikeship.hw_models.parts import (
-    AnySynapse,
-    Array,
-    Conv,
-    Dense,
-    Encoding,
-    GraphError,
+from spikeship.hw_models.nodes import (
+    Delta,
+    GradedNode,
     Input,
     Neuron,
     Node,
-    Overflow,
     Readout,
+    SigmaDelta,
+    SpikingNode,
+)
+from spikeship.hw_models.parts import (
+    MAX_GRADED,
+    Array,
+    Encoding,
+    GraphError,
+    Overflow,
     Shape,
+    require,
+)
+from spikeship.hw_models.synapses import (
+    AnySynapse,
+    Conv,
+    Dense,
+    Identity,
     Sparse,
     Synapse,
+    parts,
     pooled_shape,
-    require,
     weight_sums,
 )
 
 __all__ = [
+    "MAX_GRADED",
     "AnySynapse",
     "Array",
     "Conv",
+    "Delta",
     "Dense",
     "Encoding",
     "FixedGraph",
+    "GradedNode",
     "GraphError",
+    "Identity",
     "Input",
     "Neuron",
     "Node",
     "Overflow",
     "Readout",
     "Shape",
+    "SigmaDelta",
     "Sparse",
+    "SpikingNode",
     "Synapse",
+    "parts",
     "pooled_shape",
     "weight_sums",
 ]
@@ -130,28 +148,39 @@ class FixedGraph:
         """Largest magnitude of a message after the synapse's pool."""
         source = self.node(synapse.source)
         largest = source.max_message if isinstance(source, Input) else 1
+        if isinstance(source, GradedNode):
+            largest = MAX_GRADED
         return largest * synapse.pool**2
 
     def signed(self, synapse: AnySynapse) -> bool:
         """Whether the synapse's messages may be negative."""
         source = self.node(synapse.source)
-        return isinstance(source, Input) and source.signed
+        return isinstance(source, GradedNode) or (isinstance(source, Input) and source.signed)
+
+    def bounded(self, name: str) -> bool:
+        """Whether input_bound says something of a node: no graded neuron feeds it.
+
+        Sums of a graded neuron's messages are checked in every run, not beforehand.
+        """
+        return not any(
+            isinstance(self.node(synapse.source), GradedNode) for synapse in self.incoming(name)
+        )
 
     def input_bound(self, name: str) -> int:
         """Largest magnitude of ``a`` that the weights let arrive at a node in one step."""
         low = high = 0
         for synapse in self.incoming(name):
-            positive, negative = weight_sums(synapse)
-            message = self.max_message(synapse)
-            if self.signed(synapse):
-                top = bottom = int((positive + negative).max(initial=0)) * message
-            else:
-                top = int(positive.max(initial=0)) * message
-                bottom = int(negative.max(initial=0)) * message
-            # a right shift rounds down, so a negative sum may end one unit further out
-            top, bottom = fixed.shift(np.array([top, -bottom]), synapse.weight_exp).tolist()
-            high += top
-            low -= bottom
+            message, signed = self.max_message(synapse), self.signed(synapse)
+            top = bottom = np.zeros(1, np.int64)
+            for part in parts(synapse):
+                positive, negative = weight_sums(part)
+                if signed:
+                    positive = negative = positive + negative
+                # a right shift rounds down, so a negative sum may end one unit further out
+                top = top + fixed.shift(positive * message, synapse.weight_exp)
+                bottom = bottom - fixed.shift(-negative * message, synapse.weight_exp)
+            high += int(top.max(initial=0))
+            low += int(bottom.max(initial=0))
         return max(low, high)
 
     def _check_shapes(self) -> None:
@@ -173,26 +202,49 @@ class FixedGraph:
                     f"{where}: leads back from {synapse.source!r} to {synapse.target!r}; "
                     "a gated graph has no loops",
                 )
-            pooled = pooled_shape(source.shape, synapse.pool, synapse.name)
-            if isinstance(synapse, Conv):
-                self._check_conv(synapse, pooled, target.shape)
-            else:
-                rows, columns = (
-                    synapse.weight.shape
-                    if isinstance(synapse, Dense)
-                    else (synapse.rows, synapse.columns)
-                )
-                require(
-                    (rows, columns) == (_size(target.shape), _size(pooled)),
-                    f"{where}: a {rows} x {columns} matrix cannot lead from shape {pooled} "
-                    f"to shape {target.shape}",
-                )
+            self._check_ends(synapse, source.shape, target.shape)
+            require(
+                isinstance(source, Input) or synapse.delay > 0,
+                f"{where}: only an input's messages arrive without delay; give it a delay of 1",
+            )
+            require(
+                isinstance(source, GradedNode) or self.max_message(synapse) <= MAX_GRADED,
+                f"{where}: its pooled messages leave 24 bits; use a smaller pool or max_message",
+            )
             require(
                 not (isinstance(synapse, Dense) and synapse.pool > 1 and synapse.delay < 2),
                 f"{where}: a dense synapse with a pool takes a delay of at least 2",
             )
+            require(
+                not self.gated or len({part.delay for part in parts(synapse)}) == 1,
+                f"{where}: its delays differ, and a gated graph has one delay into each node; "
+                "make the graph ungated",
+            )
         for node in self.nodes:
             require(node.name in fed, f"node {node.name!r}: no synapse feeds it")
+
+    @staticmethod
+    def _check_ends(synapse: AnySynapse, source: Shape, target: Shape) -> None:
+        where = f"synapse {synapse.name!r}"
+        pooled = pooled_shape(source, synapse.pool, synapse.name)
+        if isinstance(synapse, Conv):
+            FixedGraph._check_conv(synapse, pooled, target)
+            return
+        if isinstance(synapse, Identity):
+            require(
+                _size(source) == _size(target) and (synapse.delay > 0 or source == target),
+                f"{where}: an identity{'' if synapse.delay else ' without delay'} cannot lead "
+                f"from shape {source} to shape {target}",
+            )
+            return
+        rows, columns = (
+            synapse.weight.shape if isinstance(synapse, Dense) else (synapse.rows, synapse.columns)
+        )
+        require(
+            (rows, columns) == (_size(target), _size(pooled)),
+            f"{where}: a {rows} x {columns} matrix cannot lead from shape {pooled} "
+            f"to shape {target}",
+        )
 
     @staticmethod
     def _check_conv(synapse: Conv, pooled: Shape, target: Shape) -> None:
@@ -217,7 +269,7 @@ class FixedGraph:
         depths = {self.input.name: 0}
         for node in self.nodes:
             arrivals = {
-                (i, synapse.name): depths[synapse.source] + synapse.delay
+                (i, synapse.name): depths[synapse.source] + synapse.longest
                 for i, synapse in enumerate(self.incoming(node.name))
                 if order[synapse.source] < order[node.name]
             }
@@ -234,30 +286,34 @@ class FixedGraph:
     def _check_sums(self) -> None:
         for node in self.nodes:
             bound = self.input_bound(node.name)
-            require(
-                isinstance(node, Readout)
-                or node.overflow != "proved"
-                or bound <= fixed.INPUT_LIMIT,
-                f"node {node.name!r}: its weights' sums reach {bound}, beyond the "
-                f"{fixed.INPUT_LIMIT} that 24 bits hold; quantize with a larger scale",
-            )
-            require(
-                isinstance(node, Readout)
-                or node.overflow != "proved"
-                or node.du == fixed.DECAY_UNITY - 1,
-                f"node {node.name!r}: keeps current (du below {fixed.DECAY_UNITY - 1}), so its "
-                "weights' sums prove nothing; call its overflow observed or unchecked",
-            )
-            widest = fixed.STATE_RAIL if isinstance(node, Readout) else fixed.READOUT_RAIL
+            if isinstance(node, Neuron) and node.overflow == "proved":
+                _check_proof(node, bound)
+            if not self.bounded(node.name):
+                continue
+            widest = fixed.READOUT_RAIL if isinstance(node, Neuron) else fixed.STATE_RAIL
             require(
                 bound <= widest,
                 f"node {node.name!r}: its weights' sums reach {bound}, which no engine carries "
                 f"exactly (at most {widest}); use a larger scale or a smaller weight_exp",
             )
             if isinstance(node, Readout) and self.num_steps is not None:
-                total = self.num_steps * (bound + int(np.abs(node.bias).max()))
+                steps = self.num_steps if self.gated else self.chip_steps(self.num_steps)
+                total = steps * (bound + int(np.abs(node.bias).max(initial=0)))
                 require(
                     total <= fixed.READOUT_RAIL,
-                    f"readout {node.name!r}: {self.num_steps} steps may reach {total}, beyond "
+                    f"readout {node.name!r}: {steps} steps may reach {total}, beyond "
                     "32 bits; use fewer steps or a larger scale",
                 )
+
+
+def _check_proof(node: Neuron, bound: int) -> None:
+    require(
+        bound <= fixed.INPUT_LIMIT,
+        f"node {node.name!r}: its weights' sums reach {bound}, beyond the "
+        f"{fixed.INPUT_LIMIT} that 24 bits hold; quantize with a larger scale",
+    )
+    require(
+        node.du == fixed.DECAY_UNITY - 1,
+        f"node {node.name!r}: keeps current (du below {fixed.DECAY_UNITY - 1}), so its "
+        "weights' sums prove nothing; call its overflow observed or unchecked",
+    )

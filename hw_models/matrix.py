@@ -4,7 +4,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from spikeship.hw_models.graph import AnySynapse, Conv, Dense, FixedGraph, Shape, pooled_shape
+from spikeship.hw_models.graph import (
+    AnySynapse,
+    Conv,
+    Dense,
+    FixedGraph,
+    Identity,
+    Shape,
+    pooled_shape,
+)
 
 Array = NDArray[np.int64]
 
@@ -12,8 +20,8 @@ Array = NDArray[np.int64]
 def synapse_matrix(graph: FixedGraph, synapse: AnySynapse) -> csr_matrix:
     """Return the synapse as a matrix (target neurons, source neurons), its pool expanded.
 
-    Both ends are flattened in torch's order. Zero weights are not stored; the exponent and the
-    delay are not applied.
+    Both ends are flattened in torch's order. Zero weights are not stored; the exponent, the
+    delay and the weights' own delays are not applied.
     """
     source = graph.node(synapse.source).shape
     pooled = pooled_shape(source, synapse.pool, synapse.name)
@@ -21,6 +29,9 @@ def synapse_matrix(graph: FixedGraph, synapse: AnySynapse) -> csr_matrix:
         matrix = _conv_matrix(synapse, pooled)
     elif isinstance(synapse, Dense):
         matrix = csr_matrix(synapse.weight.astype(np.int64))
+    elif isinstance(synapse, Identity):
+        size = int(np.prod(source))
+        matrix = csr_matrix((np.ones(size, np.int64), np.arange(size), np.arange(size + 1)))
     else:
         shape = (synapse.rows, synapse.columns)
         rows = (synapse.data.astype(np.int64), synapse.indices, synapse.indptr)

@@ -9,8 +9,17 @@ from typing import Literal
 
 import numpy as np
 
+from spikeship.hw_models import fixed
 from spikeship.hw_models.chips.spec import ChipSpec
-from spikeship.hw_models.graph import AnySynapse, Conv, Dense, FixedGraph, Node
+from spikeship.hw_models.graph import (
+    AnySynapse,
+    Conv,
+    Dense,
+    FixedGraph,
+    GradedNode,
+    Identity,
+    Node,
+)
 
 Decided = Literal["none", "neurons", "synaptic memory"]
 
@@ -81,7 +90,7 @@ def place(graph: FixedGraph, chip: ChipSpec) -> Placement:
         layers.append(layer)
         reasons += [reason] if reason else []
     for synapse in graph.synapses:
-        reasons += _broken_limits(synapse, chip)
+        reasons += _broken_limits(graph, synapse, chip)
     cores = sum(layer.cores for layer in layers)
     chips = -(-cores // chip.cores_per_chip.value)
     return Placement(
@@ -159,14 +168,15 @@ def _demand(graph: FixedGraph, node: Node, chip: ChipSpec) -> _Demand:
     channel = neuron = 0
     for synapse in graph.incoming(node.name):
         copies = 2 if _on_off(graph, synapse, chip) else 1
-        bits = copies * synapse.num_weight_bits
+        bits = copies * _stored_bits(synapse)
         if isinstance(synapse, Conv):
             channel += synapse.weight[0].size * bits
         elif isinstance(synapse, Dense):
             neuron += synapse.weight.shape[1] * bits
-        else:
+        elif synapse.delay > 0:  # messages without delay are injected, they pass no synapse
             index = copies * (chip.compartments_per_core.value - 1).bit_length()
-            neuron += int(np.diff(synapse.indptr).max(initial=0)) * (bits + index)
+            most = 1 if isinstance(synapse, Identity) else np.diff(synapse.indptr).max(initial=0)
+            neuron += int(most) * (bits + index)
     return _Demand(channel, neuron)
 
 
@@ -175,15 +185,32 @@ def _on_off(graph: FixedGraph, synapse: AnySynapse, chip: ChipSpec) -> bool:
     return not chip.graded and graph.signed(synapse) and graph.input.max_message == 1
 
 
-def _broken_limits(synapse: AnySynapse, chip: ChipSpec) -> list[str]:
+def _stored_bits(synapse: AnySynapse) -> int:
+    """Bits in which a chip stores a weight: odd ones of a convolution doubled, and the sum halved.
+
+    Lava's Conv, which knows no exponent, takes them as they are.
+    """
+    bits = synapse.num_weight_bits
+    if isinstance(synapse, Conv) and bits == fixed.ODD_WEIGHT_BITS:
+        doubled = 2 * synapse.weight.astype(np.int64)
+        return fixed.WEIGHT_BITS if fixed.fits_weights(doubled, fixed.WEIGHT_BITS) else bits
+    return bits
+
+
+def _broken_limits(graph: FixedGraph, synapse: AnySynapse, chip: ChipSpec) -> list[str]:
     found = []
-    extra = synapse.delay - 1  # the chip's delay 0 arrives in the next step
+    extra = synapse.longest - 1  # the chip's delay 0 arrives in the next step
     if extra > chip.max_delay.value:
         found.append(
             f"synapse {synapse.name!r} does not fit {chip.name}: it delays by {extra} steps where "
             f"at most {chip.max_delay.value} are possible; relay it through neurons"
         )
-    if synapse.num_weight_bits > chip.weight_bits.value:
+    if not chip.graded and isinstance(graph.node(synapse.source), GradedNode):
+        found.append(
+            f"synapse {synapse.name!r} does not fit {chip.name}: {synapse.source!r} sends graded "
+            "messages, which this chip does not have; use loihi2"
+        )
+    if _stored_bits(synapse) > chip.weight_bits.value:
         found.append(
             f"synapse {synapse.name!r} does not fit {chip.name}: weights of "
             f"{synapse.num_weight_bits} bits where {chip.weight_bits.value} are possible; "

@@ -16,15 +16,23 @@ class Recording:
 
     Attributes:
         num_steps: T. input: messages, (images, T, *shape).
-        nodes: by node name (images, T + D, *shape): 0/1 spikes, or the readout's potential.
+        nodes: by node name (images, T + D, *shape): 0/1 spikes, graded messages of sigma-delta
+            neurons, or the readout's potential.
         rails: by node name how many neuron-steps met the lower and the upper rail; empty where
             the engine cannot see potentials (Lava).
+        potentials: by node name (images, T + D, *shape) the state after each step: v after the
+            reset, sigma of a SigmaDelta, act of a Delta; empty where it was not asked for.
+        wraps: by node name how many sums and currents left 24 bits, of a run that lets them.
+        currents: the same as potentials, for the neurons' u.
     """
 
     num_steps: int
     input: NDArray[Any]
     nodes: Mapping[str, NDArray[Any]]
     rails: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    potentials: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    currents: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    wraps: Mapping[str, int] = field(default_factory=dict)
 
     def scores(self, graph: FixedGraph) -> NDArray[np.int64]:
         """Per image and class: the readout's last potential, or spike counts without a readout."""

@@ -1,245 +1,228 @@
-"""The fast engine: the reference's spikes, batched over images and folded over time.
+"""The fast simulator: the reference's spikes, for many images, on all cores or another device.
 
-Nothing crosses the layers of a gated graph out of step, so each layer runs all its T local steps
-at once: one large convolution or product for the sums (``sums.py``), one compiled scan for the
-neurons (``scan.py``). An ungated graph without loops is folded the same way over its chip steps.
+Images are cut into chunks that fit the memory budget; threads run a chunk each through the engine
+(``engine/``).
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeship.hw_models import fixed
-from spikeship.hw_models.counts import EventCounts, count_layer
-from spikeship.hw_models.graph import FixedGraph, Neuron, Readout
-from spikeship.hw_models.recording import Recording
-from spikeship.hw_models.reference import StateOverflowError, check_messages
-from spikeship.hw_models.scan import scan
-from spikeship.hw_models.sums import Sums
+from spikeship.hw_models.counts import LocalCounts, local_steps, on_the_chip
+from spikeship.hw_models.device.engine import DeviceEngine
+from spikeship.hw_models.early_exit import EarlyExit
+from spikeship.hw_models.engine.block import Buffers, advance
+from spikeship.hw_models.engine.engine import Engine
+from spikeship.hw_models.engine.populations import Met
+from spikeship.hw_models.engine.recorder import Recorder
+from spikeship.hw_models.engine.threads import Threads
+from spikeship.hw_models.graph import FixedGraph, Neuron
+from spikeship.hw_models.reference import check_messages
+from spikeship.hw_models.simulation import MEMORY_BUDGET, Simulation, merged
 
-MEMORY_BUDGET = 2 * 2**30
-BYTES_PER_VALUE = 16  # sums, their float form, messages and spikes of one neuron in one step
+ROWS = 1024  # images times steps of a chunk at least, so that large layers are worth their reading
 
-
-@dataclass(frozen=True, eq=False)
-class Simulation:
-    """What a simulation gives.
-
-    Attributes:
-        scores: readout per image and class after all steps, int64, in units of the readout's
-            scale; spike counts where the last node is a neuron.
-        scores_by_step: the same after each step of the output's own, (images, steps, classes).
-        counts: spikes, synaptic operations and updates, per layer and chip step.
-        rails: neuron-steps at the lower and the upper rail, by node name.
-        recording: every node's activity, where it was asked for.
-    """
-
-    scores: NDArray[np.int64]
-    scores_by_step: NDArray[np.int64]
-    counts: EventCounts
-    rails: dict[str, tuple[int, int]]
-    recording: Recording | None
-
-    @property
-    def predictions(self) -> NDArray[np.int64]:
-        """Class per image (the first of equals, as argmax has it)."""
-        return np.asarray(self.scores.argmax(axis=1), dtype=np.int64)
+Inputs = NDArray[Any] | Iterable[NDArray[Any]]
 
 
 def simulate(
     graph: FixedGraph,
-    messages: NDArray[Any],
+    inputs: Inputs,
     *,
     record: bool = False,
+    potentials: bool = False,
     memory_budget: int = MEMORY_BUDGET,
+    threads: int | None = None,
+    device: str = "cpu",
+    strict: bool = True,
+    early_exit: EarlyExit | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Simulation:
     """Run images through a graph.
 
     Args:
-        graph: a network without loops.
-        messages: integers (images, T, *input shape).
-        record: keep every node's activity.
-        memory_budget: bytes that the layers in work may take; images are run in chunks of it.
+        graph: any network.
+        inputs: integers (images, T, *input shape), or several such batches of one T.
+        record: keep every node's activity (spikes as bits).
+        potentials: keep potentials and currents as well, 4 bytes each a neuron and step.
+        memory_budget: bytes that the layers in work may take. What is kept comes on top.
+        threads: how many; all cores by default.
+        device: ``cpu``, or one of torch's, such as ``cuda``.
+        strict: whether a sum or a current beyond 24 bits is an error; else it wraps as it does on
+            Lava, and is counted in the result's ``wraps``.
+        early_exit: let images stop when they are decided.
+        progress: called with the number of images done since the last call.
 
     Raises:
-        ValueError: messages that do not fit, or a graph with loops.
-        StateOverflowError: a sum left 24 bits.
+        ValueError: messages that do not fit, or options that do not go together.
+        StateOverflowError: a sum or a state left its width.
     """
-    messages = check_messages(graph, messages).astype(np.int16)
-    engine = Engine(graph)
-    parts = [
-        engine.run(messages[chunk], record=record)
-        for chunk in engine.chunks(len(messages), messages.shape[1], memory_budget)
-    ]
-    return _merged(parts)
+    simulator = Simulator(
+        graph, memory_budget=memory_budget, threads=threads, device=device, strict=strict
+    )
+    runs = simulator.runs(inputs, record=record, potentials=potentials, early_exit=early_exit)
+    parts = []
+    for part in runs:
+        parts.append(part)
+        if progress is not None:
+            progress(len(part.scores))
+    if not parts:
+        raise ValueError("simulate: no images to run; give at least one")
+    return merged(parts)
 
 
-class Engine:
-    """A graph made ready: weights in the form the sums want, kept for many batches."""
+class Simulator:
+    """A graph made ready once, for many calls; see simulate for the options."""
 
-    def __init__(self, graph: FixedGraph) -> None:
-        order = [graph.input.name, *(node.name for node in graph.nodes)]
-        for synapse in graph.synapses:
-            if order.index(synapse.source) >= order.index(synapse.target):
-                raise ValueError(
-                    f"synapse {synapse.name!r}: leads back from {synapse.source!r} to "
-                    f"{synapse.target!r}; the simulator takes no loops, the reference does"
-                )
-        self.graph = graph
-        self.sums = {node.name: self._sums_of(node.name) for node in graph.nodes}
-
-    def _sums_of(self, name: str) -> list[Sums]:
-        return [Sums(self.graph, synapse) for synapse in self.graph.incoming(name)]
-
-    def chunks(self, images: int, num_steps: int, memory_budget: int) -> Iterator[slice]:
-        """Slices of images whose layers fit the budget together (at least one image each)."""
-        nodes = (self.graph.input, *self.graph.nodes)
-        neurons = sum(int(np.prod(node.shape)) for node in nodes)
-        per_image = neurons * self.graph.chip_steps(num_steps) * BYTES_PER_VALUE
-        size = max(1, memory_budget // per_image)
-        for begin in range(0, images, size):
-            yield slice(begin, min(begin + size, images))
-
-    def run(self, messages: NDArray[np.int16], *, record: bool = False) -> Simulation:
-        """Run one chunk of checked messages; see simulate."""
-        graph = self.graph
-        images, num_steps = messages.shape[:2]
-        total = graph.chip_steps(num_steps)
-        # in an ungated graph every node runs in all chip steps, so time is folded over those
-        steps = num_steps if graph.gated else total
-        sent: dict[str, NDArray[Any]] = {graph.input.name: messages}
-        rails: dict[str, tuple[int, int]] = {}
-        kept: dict[str, NDArray[Any]] = {}
-        layers = []
-        for node in graph.nodes:
-            activation = self._activation(node.name, sent, images, steps)
-            sources = {s.source: sent[s.source] for s in graph.incoming(node.name)}
-            values: NDArray[Any]
-            if isinstance(node, Readout):
-                values = _accumulated(node, activation)
-                layers.append(count_layer(graph, node, sources))
-            else:
-                values, rails[node.name] = _spikes(node, activation, graph)
-                sent[node.name] = values
-                layers.append(count_layer(graph, node, sources, values))
-            if record or node is graph.output:
-                kept[node.name] = values
-        counts = EventCounts(
-            num_steps=num_steps,
-            chip_steps=total,
-            images=images,
-            input_spikes=np.count_nonzero(messages.reshape(images, num_steps, -1), axis=(0, 2)),
-            layers=tuple(layers),
-        )
-        output = kept[graph.output.name].astype(np.int64)
-        by_step = output if isinstance(graph.output, Readout) else output.cumsum(axis=1)
-        by_step = by_step.reshape(images, steps, -1)
-        return Simulation(
-            scores=by_step[:, -1],
-            scores_by_step=by_step,
-            counts=counts,
-            rails=rails,
-            recording=self._recording(messages, kept, rails, total) if record else None,
-        )
-
-    def _activation(
-        self, name: str, sent: dict[str, NDArray[Any]], images: int, steps: int
-    ) -> NDArray[np.int32]:
-        node = self.graph.node(name)
-        total = np.zeros((images * steps, int(np.prod(node.shape))), np.int32)
-        for sums in self.sums[name]:
-            messages = sent[sums.synapse.source]
-            if not self.graph.gated:
-                messages = _delayed(messages, sums.synapse.delay, steps)
-            sums.add_to(messages.reshape(images * steps, *messages.shape[2:]), total)
-        return total.reshape(images, steps, -1)
-
-    def _recording(
+    def __init__(
         self,
-        messages: NDArray[Any],
-        kept: dict[str, NDArray[Any]],
-        rails: dict[str, tuple[int, int]],
-        total: int,
-    ) -> Recording:
-        """Put local steps back where the chip has them."""
-        graph, (images, num_steps) = self.graph, messages.shape[:2]
-        nodes = {}
-        for node in graph.nodes:
-            local = kept[node.name]
-            if not graph.gated:
-                nodes[node.name] = local
+        graph: FixedGraph,
+        *,
+        memory_budget: int = MEMORY_BUDGET,
+        threads: int | None = None,
+        device: str = "cpu",
+        strict: bool = True,
+    ) -> None:
+        if device != "cpu" and not strict:
+            raise ValueError(f"simulate: currents wrap on the cpu only, not on {device!r}")
+        self.graph = graph
+        self.memory_budget = memory_budget
+        self.device = device
+        self.threads = Threads(threads)
+        self.engine = Engine(graph, strict=strict) if device == "cpu" else None
+        self._on_device = None if device == "cpu" else DeviceEngine(graph, device)
+        self._own = threading.local()  # each thread's buffers, used again chunk after chunk
+
+    def runs(
+        self,
+        inputs: Inputs,
+        *,
+        record: bool = False,
+        potentials: bool = False,
+        early_exit: EarlyExit | None = None,
+    ) -> Iterator[Simulation]:
+        """Run images and give the results part by part, in order."""
+        record = record or potentials
+        if early_exit is not None and record:
+            raise ValueError(
+                "simulate: early exit stops images at different steps, which a recording cannot "
+                "show; do one or the other"
+            )
+        batches = [inputs] if isinstance(inputs, np.ndarray) else inputs
+        if self._on_device is not None:
+            if early_exit is not None:
+                raise ValueError(f"simulate: early exit runs on the cpu, not on {self.device!r}")
+            for batch in batches:
+                yield from self._on_device.runs(
+                    batch,
+                    record=record,
+                    potentials=potentials,
+                    memory_budget=self.memory_budget,
+                )
+            return
+        assert self.engine is not None  # made where no other device is asked for
+        engine = self.engine
+        under_way: deque[Future[Simulation]] = deque()
+        with self.threads.pool() as pool:
+            for chunk, alone in self._chunks(batches):
+                work = (engine, chunk, self._longest(chunk), record, potentials, early_exit)
+                while under_way and (alone or len(under_way) > self.threads.count):
+                    yield under_way.popleft().result()
+                if alone:
+                    yield self._run(*work)
+                else:
+                    under_way.append(pool.submit(self._run, *work))
+            while under_way:
+                yield under_way.popleft().result()
+
+    def _chunks(self, batches: Iterable[NDArray[Any]]) -> Iterator[tuple[NDArray[Any], bool]]:
+        """Cut batches into chunks; a batch of one chunk is run alone, with all threads inside."""
+        for batch in batches:
+            batch = np.asarray(batch)
+            if batch.ndim < 2:
+                raise ValueError(
+                    f"simulate: messages have shape {batch.shape}; give (images, steps, ...)"
+                )
+            if len(batch) == 0:
                 continue
-            depth = graph.depths[node.name]
-            chip = np.zeros((images, total, *node.shape), local.dtype)
-            chip[:, depth : depth + num_steps] = local
-            if isinstance(node, Readout):
-                chip[:, depth + num_steps :] = local[:, -1:]
-            nodes[node.name] = chip
-        return Recording(num_steps=num_steps, input=messages, nodes=nodes, rails=rails)
+            steps = max(1, local_steps(self.graph, batch.shape[1]))
+            share = -(-len(batch) // self.threads.count)
+            size = max(1, min(self._affordable(steps), -(-ROWS // steps), share))
+            for begin in range(0, len(batch), size):
+                yield batch[begin : begin + size], size >= len(batch)
+
+    def _run(self, *work: Any) -> Simulation:
+        if not hasattr(self._own, "buffers"):
+            self._own.buffers = Buffers()
+        return _run(*work, buffers=self._own.buffers)
+
+    def _affordable(self, steps: int) -> int:
+        assert self.engine is not None  # chunks are the engine's
+        budget = self.memory_budget // self.threads.count
+        return budget // (self.engine.bytes_per_step * steps)
+
+    def _longest(self, chunk: NDArray[Any]) -> int:
+        """Steps that a chunk may run at once within the budget, at least one."""
+        assert self.engine is not None  # as above
+        budget = self.memory_budget // self.threads.count
+        return max(1, budget // (self.engine.bytes_per_step * len(chunk)))
 
 
-def _delayed(messages: NDArray[Any], delay: int, steps: int) -> NDArray[Any]:
-    """Messages as they arrive: ``delay`` steps later, over ``steps`` chip steps."""
-    late = np.zeros((len(messages), steps, *messages.shape[2:]), messages.dtype)
-    counted = min(messages.shape[1], steps - delay)
-    late[:, delay : delay + counted] = messages[:, :counted]
-    return late
-
-
-def _accumulated(node: Readout, activation: NDArray[np.int32]) -> NDArray[np.int32]:
-    bias = np.broadcast_to(node.bias, node.shape).reshape(-1)
-    total = (activation.astype(np.int64) + bias).cumsum(axis=1)
-    if total.size and int(np.abs(total).max()) > fixed.READOUT_RAIL:
-        raise StateOverflowError(
-            f"readout {node.name!r}: reaches {int(np.abs(total).max())}, beyond 32 bits; "
-            "use fewer steps or a larger scale"
-        )
-    return total.astype(np.int32).reshape(*activation.shape[:2], *node.shape)
-
-
-def _spikes(
-    node: Neuron, activation: NDArray[np.int32], graph: FixedGraph
-) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    spikes = np.empty(activation.shape, np.uint8)
-    lower, upper, worst, step = scan(node, activation, spikes)
-    if worst > fixed.STATE_RAIL:
-        chip_step = step + 1 + (graph.depths[node.name] if graph.gated else 0)
-        raise StateOverflowError(
-            f"node {node.name!r}: its input reaches {worst >> fixed.STATE_SHIFT} weight units in "
-            f"chip step {chip_step}, beyond the {fixed.INPUT_LIMIT} that 24 bits hold; quantize "
-            "with a larger scale"
-        )
-    return spikes.reshape(*activation.shape[:2], *node.shape), (lower, upper)
-
-
-def _merged(parts: list[Simulation]) -> Simulation:
-    counts = parts[0].counts
-    for part in parts[1:]:
-        counts = counts + part.counts
-    recordings = [part.recording for part in parts if part.recording is not None]
-    names = parts[0].rails
-    rails = {
-        name: (sum(p.rails[name][0] for p in parts), sum(p.rails[name][1] for p in parts))
-        for name in names
-    }
-    recording = None
-    if recordings:
-        recording = Recording(
-            num_steps=recordings[0].num_steps,
-            input=np.concatenate([r.input for r in recordings]),
-            nodes={
-                name: np.concatenate([r.nodes[name] for r in recordings])
-                for name in recordings[0].nodes
-            },
-            rails=rails,
-        )
+def _run(
+    engine: Engine,
+    given: NDArray[Any],
+    longest: int,
+    record: bool,
+    potentials: bool,
+    early_exit: EarlyExit | None,
+    *,
+    buffers: Buffers,
+) -> Simulation:
+    """Run one chunk of images from their first step to their last."""
+    graph = engine.graph
+    checked = check_messages(graph, given)
+    images, num_steps = checked.shape[:2]
+    total = local_steps(graph, num_steps)
+    drained = np.zeros((images, total - num_steps, *graph.input.shape), checked.dtype)
+    messages = engine.messages(np.concatenate([checked, drained], axis=1))
+    state = engine.start(images, num_steps)
+    keeper = Recorder(states=potentials) if record else None
+    counts = LocalCounts.nothing(graph, total)
+    met = {node.name: Met() for node in graph.nodes if isinstance(node, Neuron)}
+    classes = engine.populations[graph.output.name].neurons
+    by_step = np.zeros((images, total, classes), np.int32)
+    ran = np.full(images, total, np.int64)
+    left = np.arange(images)
+    step = 0
+    while step < total and len(left):
+        size = min(longest, total - step, early_exit.every if early_exit else total)
+        now = messages if messages.shape[1] == 1 else messages[:, step : step + size]
+        if keeper is not None:
+            keeper.begin = step
+        block = advance(engine, state, now, size, keeper=keeper, buffers=buffers)
+        counts.add(block.counts, step)
+        met = {name: each.plus(block.met[name]) for name, each in met.items()}
+        by_step[left, step : step + size] = block.scores_by_step
+        step += size
+        if early_exit is not None and step < total:
+            done = early_exit.decided(graph, block.scores_by_step[:, -1], step)
+            if done.any():
+                ran[left[done]] = step
+                by_step[left[done], step:] = block.scores_by_step[done, -1:]
+                state.keep(~done)
+                left, messages = left[~done], messages[~done]
+    rails = {name: (each.lower, each.upper) for name, each in met.items()}
     return Simulation(
-        scores=np.concatenate([part.scores for part in parts]),
-        scores_by_step=np.concatenate([part.scores_by_step for part in parts]),
-        counts=counts,
+        scores=by_step[:, -1].astype(np.int64),
+        scores_by_step=by_step,
+        counts=on_the_chip(graph, num_steps, images, counts),
         rails=rails,
-        recording=recording,
+        recording=None if keeper is None else keeper.recording(engine, given, rails),
+        steps=ran,
+        wraps={} if engine.strict else {name: each.wraps for name, each in met.items()},
     )

@@ -6,105 +6,57 @@ Each shows one thing that can go wrong on the way to the chip. ``messages`` give
 from collections.abc import Callable
 from dataclasses import replace
 
+import cases_chip
 import numpy as np
+from case_parts import STEPS, Rng, even, one_conv, readout
 from numpy.typing import NDArray
 
-from spikeship.hw_models.graph import (
-    Conv,
-    Dense,
-    FixedGraph,
-    Input,
-    Neuron,
-    Readout,
-    Sparse,
-)
-
-STEPS = 7
-Rng = np.random.Generator
-
-
-def _even(rng: Rng, *shape: int, top: int = 60) -> NDArray[np.int64]:
-    weights = 2 * rng.integers(-top // 2, top // 2 + 1, size=shape)
-    weights.flat[0], weights.flat[-1] = -top, top  # both signs, always
-    return weights
-
-
-def _readout(rng: Rng, source: str, inputs: int, bias: int = 40) -> tuple[Dense, Readout]:
-    synapse = Dense(name="fc", source=source, target="out", weight=_even(rng, 5, inputs))
-    return synapse, Readout("out", (5,), bias=rng.integers(-bias, bias + 1, 5))
-
-
-def _one_conv(
-    rng: Rng,
-    channels: int = 3,
-    side: int = 6,
-    neuron: dict[str, object] | None = None,
-    conv: dict[str, object] | None = None,
-    source: Input | None = None,
-) -> FixedGraph:
-    """Input -> conv -> neurons -> dense readout."""
-    source = source or Input("input", (2, 6, 6))
-    groups = int((conv or {}).get("groups", 1))  # type: ignore[call-overload]
-    kernel = (conv or {}).pop("kernel", (3, 3)) if conv else (3, 3)
-    weight = _even(rng, channels, source.shape[0] // groups, *kernel)  # type: ignore[misc]
-    synapse = Conv(
-        name="conv",
-        source="input",
-        target="n",
-        weight=weight,
-        **({"padding": (1, 1)} | (conv or {})),  # type: ignore[arg-type]
-    )
-    shape = synapse.output_shape(
-        (source.shape[0], source.shape[1] // synapse.pool, source.shape[2] // synapse.pool)
-    )
-    node = Neuron("n", shape, **({"vth": np.array(130)} | (neuron or {})))  # type: ignore[arg-type]
-    fc, out = _readout(rng, "n", int(np.prod(shape)))
-    return FixedGraph(source, (node, out), (synapse, fc), num_steps=STEPS)
+from spikeship.hw_models.graph import Conv, Dense, FixedGraph, Input, Neuron, Sparse
 
 
 def dense(rng: Rng) -> FixedGraph:
     """Dense layers only, flat input."""
-    synapse = Dense(name="fc0", source="input", target="n", weight=_even(rng, 11, 9))
-    fc, out = _readout(rng, "n", 11)
+    synapse = Dense(name="fc0", source="input", target="n", weight=even(rng, 11, 9))
+    fc, out = readout(rng, "n", 11)
     node = Neuron("n", (11,), vth=np.array(70))
     return FixedGraph(Input("input", (9,)), (node, out), (synapse, fc), num_steps=STEPS)
 
 
 def conv(rng: Rng) -> FixedGraph:
     """A padded 3x3 convolution; height and width differ, so that turned axes show."""
-    return _one_conv(rng, source=Input("input", (2, 5, 7)))
+    return one_conv(rng, source=Input("input", (2, 5, 7)))
 
 
 def stride(rng: Rng) -> FixedGraph:
     """Stride, an odd kernel shape and different padding each way."""
     options = {"stride": (2, 1), "padding": (0, 1), "kernel": (2, 3)}
-    return _one_conv(rng, conv=options, source=Input("input", (2, 6, 5)))
+    return one_conv(rng, conv=options, source=Input("input", (2, 6, 5)))
 
 
 def dilation(rng: Rng) -> FixedGraph:
     """Dilated taps behind a pool."""
     options = {"dilation": (2, 1), "pool": 2, "padding": (2, 1)}
-    return _one_conv(rng, conv=options, source=Input("input", (2, 8, 6)))
+    return one_conv(rng, conv=options, source=Input("input", (2, 8, 6)))
 
 
 def groups(rng: Rng) -> FixedGraph:
     """A grouped convolution."""
-    return _one_conv(rng, 4, conv={"groups": 2}, source=Input("input", (4, 5, 5)))
+    return one_conv(rng, 4, conv={"groups": 2}, source=Input("input", (4, 5, 5)))
 
 
 def wide(rng: Rng) -> FixedGraph:
     """128 channels, which Lava's own typing of Conv cannot hold."""
-    first = _one_conv(rng, 128, source=Input("input", (1, 4, 4)))
+    first = one_conv(rng, 128, source=Input("input", (1, 4, 4)))
     second = Conv(
         name="conv2",
         source="n",
         target="n2",
-        weight=_even(rng, 128, 1, 3, 3),
+        weight=even(rng, 128, 1, 3, 3),
         padding=(1, 1),
         groups=128,
     )
     node = Neuron("n2", (128, 4, 4), vth=rng.integers(60, 120, (128, 1, 1)))
-    fc, out = _readout(rng, "n2", 2048)
+    fc, out = readout(rng, "n2", 2048)
     return FixedGraph(
         first.input, (first.nodes[0], node, out), (first.synapses[0], second, fc), num_steps=STEPS
     )
@@ -112,13 +64,13 @@ def wide(rng: Rng) -> FixedGraph:
 
 def pool_conv(rng: Rng) -> FixedGraph:
     """A pool before a convolution."""
-    return _one_conv(rng, conv={"pool": 2}, source=Input("input", (2, 6, 8)))
+    return one_conv(rng, conv={"pool": 2}, source=Input("input", (2, 6, 8)))
 
 
 def pool_dense(rng: Rng) -> FixedGraph:
     """A pool before a dense layer, which takes two steps."""
-    graph = _one_conv(rng, source=Input("input", (2, 4, 6)))
-    fc = Dense(name="fc", source="n", target="out", weight=_even(rng, 5, 18), pool=2, delay=2)
+    graph = one_conv(rng, source=Input("input", (2, 4, 6)))
+    fc = Dense(name="fc", source="n", target="out", weight=even(rng, 5, 18), pool=2, delay=2)
     return replace(graph, synapses=(graph.synapses[0], fc))
 
 
@@ -139,14 +91,14 @@ def _block(rng: Rng, pool: int) -> FixedGraph:
         name="stem",
         source="input",
         target="x",
-        weight=_even(rng, 3, 2, 3, 3),
+        weight=even(rng, 3, 2, 3, 3),
         padding=(1, 1),
     )
     inner = Conv(
         name="conv1",
         source="x",
         target="inner",
-        weight=_even(rng, 3, 3, 3, 3),
+        weight=even(rng, 3, 3, 3, 3),
         padding=(1, 1),
         pool=pool,
     )
@@ -154,7 +106,7 @@ def _block(rng: Rng, pool: int) -> FixedGraph:
         name="conv2",
         source="inner",
         target="outer",
-        weight=_even(rng, 3, 3, 3, 3),
+        weight=even(rng, 3, 3, 3, 3),
         padding=(1, 1),
     )
     size = 3 * 4 * 4
@@ -170,7 +122,7 @@ def _block(rng: Rng, pool: int) -> FixedGraph:
         weight_exp=2,
         delay=2,
     )
-    fc, out = _readout(rng, "outer", size)
+    fc, out = readout(rng, "outer", size)
     nodes = (
         Neuron("x", (3, side, side), vth=np.array(90)),
         Neuron("inner", (3, 4, 4), vth=np.array(110)),
@@ -187,28 +139,28 @@ def residual_strided(rng: Rng) -> FixedGraph:
         name="conv1",
         source="x",
         target="inner",
-        weight=_even(rng, 4, 3, 3, 3),
+        weight=even(rng, 4, 3, 3, 3),
         stride=(2, 2),
         padding=(1, 1),
     )
-    stem = Conv(name="stem", source="input", target="x", weight=_even(rng, 3, 3, 1, 1))
+    stem = Conv(name="stem", source="input", target="x", weight=even(rng, 3, 3, 1, 1))
     outer = Conv(
         name="conv2",
         source="inner",
         target="outer",
-        weight=_even(rng, 4, 4, 3, 3),
+        weight=even(rng, 4, 4, 3, 3),
         padding=(1, 1),
     )
     skip = Conv(
         name="skip",
         source="x",
         target="outer",
-        weight=_even(rng, 4, 3, 1, 1),
+        weight=even(rng, 4, 3, 1, 1),
         stride=(2, 2),
         delay=2,
         weight_exp=1,
     )
-    fc, out = _readout(rng, "outer", 36)
+    fc, out = readout(rng, "outer", 36)
     nodes = (
         Neuron("x", (3, 6, 6), vth=np.array(40)),
         Neuron("inner", (4, 3, 3), vth=np.array(80)),
@@ -224,12 +176,12 @@ def bias(rng: Rng) -> FixedGraph:
         "bias_mant": rng.integers(-2000, 2000, (3, 1, 1)),
         "bias_exp": np.array([0, 3, 3]).reshape(3, 1, 1),
     }
-    return _one_conv(rng, neuron=options)
+    return one_conv(rng, neuron=options)
 
 
 def v0(rng: Rng) -> FixedGraph:
     """Potentials that start at half the threshold, with a bias and a leak beside them."""
-    return _one_conv(rng, neuron={"v0": np.array(130 << 5), "bias_mant": np.array(-90), "dv": 200})
+    return one_conv(rng, neuron={"v0": np.array(130 << 5), "bias_mant": np.array(-90), "dv": 200})
 
 
 def leak(rng: Rng) -> FixedGraph:
@@ -240,7 +192,7 @@ def leak(rng: Rng) -> FixedGraph:
         "bias_mant": np.array([1, 0, 0]).reshape(3, 1, 1),
         "v0": np.array([-5, 0, 0]).reshape(3, 1, 1),
     }
-    graph = _one_conv(rng, neuron=options)
+    graph = one_conv(rng, neuron=options)
     first = graph.synapses[0]
     assert isinstance(first, Conv)
     weight = np.array(first.weight)
@@ -255,34 +207,34 @@ def leak_per_channel(rng: Rng) -> FixedGraph:
         "v0": np.array([-2000, 0, 3900]).reshape(3, 1, 1),
         "vth": np.array(90),
     }
-    return _one_conv(rng, neuron=options, source=Input("input", (2, 5, 7)))
+    return one_conv(rng, neuron=options, source=Input("input", (2, 5, 7)))
 
 
 def current(rng: Rng) -> FixedGraph:
     """A current that decays over several steps (du below 4095)."""
-    return _one_conv(rng, neuron={"du": 1200, "dv": 128, "vth": np.array(200)})
+    return one_conv(rng, neuron={"du": 1200, "dv": 128, "vth": np.array(200)})
 
 
 def unsigned(rng: Rng) -> FixedGraph:
     """Spikes at the input, none negative: Lava's binary message path."""
-    return _one_conv(rng, source=Input("input", (2, 6, 6), "spikes", signed=False))
+    return one_conv(rng, source=Input("input", (2, 6, 6), "spikes", signed=False))
 
 
 def direct(rng: Rng) -> FixedGraph:
     """Direct input: signed 8-bit values every step."""
     source = Input("input", (2, 6, 6), "direct", max_message=127)
-    return _one_conv(rng, neuron={"vth": np.array(4000)}, source=source)
+    return one_conv(rng, neuron={"vth": np.array(4000)}, source=source)
 
 
 def hard_reset(rng: Rng) -> FixedGraph:
     """Reset to zero."""
-    return _one_conv(rng, neuron={"reset": "zero", "vth": np.array(75)})
+    return one_conv(rng, neuron={"reset": "zero", "vth": np.array(75)})
 
 
 def lower_rail(rng: Rng) -> FixedGraph:
     """Negative weights, then inputs of the other sign: potentials meet the lower rail."""
     source = Input("input", (2, 5, 5), "spikes", max_message=28)
-    graph = _one_conv(rng, neuron={"vth": np.array(9000)}, source=source)
+    graph = one_conv(rng, neuron={"vth": np.array(9000)}, source=source)
     first = graph.synapses[0]
     assert isinstance(first, Conv)
     strong = np.where(rng.random(first.weight.shape) < 0.85, -254, 254)
@@ -295,10 +247,11 @@ def per_channel(rng: Rng) -> FixedGraph:
         "vth": rng.integers(30, 200, (3, 1, 1)),
         "scale": rng.uniform(0.01, 0.02, (3, 1, 1)),
     }
-    return _one_conv(rng, neuron=options)
+    return one_conv(rng, neuron=options)
 
 
-ZOO: dict[str, Callable[[Rng], FixedGraph]] = {
+# what the float form and training know too
+FEED_FORWARD: dict[str, Callable[[Rng], FixedGraph]] = {
     make.__name__: make
     for make in (
         dense,
@@ -324,6 +277,7 @@ ZOO: dict[str, Callable[[Rng], FixedGraph]] = {
         per_channel,
     )
 }
+ZOO = FEED_FORWARD | cases_chip.ZOO
 
 
 def graph(name: str) -> FixedGraph:
@@ -343,8 +297,8 @@ def messages(
         still = rng.integers(-top, top + 1, (images, 1, *source.shape))
         return np.broadcast_to(still, shape).copy()
     if top > 1:
-        sign = np.where(np.arange(steps) < steps // 2, 1, -1).reshape(
-            1, -1, *[1] * (len(shape) - 2)
-        )
-        return sign * rng.integers(0, top + 1, shape)
+        values = rng.integers(0, top + 1, shape)
+        if source.signed:  # the second half the other way
+            values[:, steps // 2 :] *= -1
+        return values
     return rng.integers(-1 if source.signed else 0, 2, shape)

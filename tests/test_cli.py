@@ -352,14 +352,3 @@ def test_real_fashion_mnist_goes_the_same_way(tmp_path: Path) -> None:
     run("quantize", snn, *data, "-o", net)
     said = run("simulate", net, *data)
     assert (said["images"], said["num_steps"], said["chip_steps"]) == (24, 3, 10)
-
-
-def test_a_recording_too_large_for_memory_is_refused(
-    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from spikeship.deploy import chip_verbs
-
-    monkeypatch.setattr(chip_verbs, "RECORD_BYTES", 200_000)
-    net = str(trained / "net.safetensors")
-    assert main(["simulate", net, "--data", "digits", "--record", "big.npz"]) == 2
-    assert "use -n 2 or fewer" in capsys.readouterr().err

@@ -1,5 +1,7 @@
 """Evaluation: intervals against an independent implementation, the same messages however cut."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,8 +10,12 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from spikeship.deploy import evaluate
+from spikeship.deploy.check import DeployError
+from spikeship.deploy.evaluate import Running
 from spikeship.deploy.inputs import Images, messages_of
+from spikeship.hw_models.early_exit import EarlyExit
 from spikeship.hw_models.graph import Dense, FixedGraph, Input, Neuron, Readout
+from spikeship.hw_models.recording import Recording
 
 
 @given(st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
@@ -40,19 +46,116 @@ def _images(labels: bool = True) -> Images:
     return Images(values, found, torch.arange(7), {})
 
 
-def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("batch", [1, 2, 7])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_how_images_are_cut_changes_nothing(batch: int, threads: int) -> None:
     graph, images = _graph(), _images()
-    whole = evaluate.evaluate_graph(graph, images, seed=3, record=True)
-    original = evaluate.in_chunks
-    monkeypatch.setattr(evaluate, "in_chunks", lambda images: original(images, 2))
-    parts = evaluate.evaluate_graph(graph, images, seed=3, record=True)
+    expected: list[Recording] = []
+    whole = evaluate.evaluate_graph(graph, images, seed=3, recorder=expected.append)
+    found: list[Recording] = []
+    done: list[int] = []
+    running = Running(batch=batch, threads=threads, memory_budget=1)
+    parts = evaluate.evaluate_graph(
+        graph, images, seed=3, running=running, recorder=found.append, progress=done.append
+    )
     np.testing.assert_array_equal(whole.predictions, parts.predictions)
+    np.testing.assert_array_equal(whole.scores, parts.scores)
     np.testing.assert_array_equal(whole.correct_by_step, parts.correct_by_step)
     assert whole.counts is not None and parts.counts is not None
     assert whole.counts.per_inference() == parts.counts.per_inference()
-    assert whole.recording is not None and parts.recording is not None
-    for name, values in whole.recording.nodes.items():
-        np.testing.assert_array_equal(values, parts.recording.nodes[name])
+    assert sum(done) == 7 and len(done) >= 7 // batch
+    for name in ("n", "out"):
+        np.testing.assert_array_equal(
+            np.concatenate([part.nodes[name] for part in found]),
+            np.concatenate([part.nodes[name] for part in expected]),
+        )
+    assert all(len(part.potentials) == 0 for part in found)
+
+
+class Unread:
+    """Samples that are made when asked for, and remember how many at a time."""
+
+    shape = (40, 16)
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def __len__(self) -> int:
+        return 40
+
+    def __getitem__(self, indices: torch.Tensor | slice) -> torch.Tensor:
+        wanted = torch.arange(40)[indices]
+        self.asked.append(len(wanted))
+        return torch.sin(wanted[:, None] + torch.arange(16) * 1.7) * 2
+
+
+def test_images_are_read_and_encoded_as_they_are_run() -> None:
+    samples, reads = Unread(), []
+    images = Images(samples, np.arange(40) % 4, torch.arange(40), {})
+    found = evaluate.evaluate_graph(
+        _graph(),
+        images,
+        seed=0,
+        running=Running(batch=4, threads=1),
+        progress=lambda _: reads.append(sum(samples.asked)),
+    )
+    assert max(samples.asked) == 4 and sum(samples.asked) == 40
+    assert reads[0] <= 12  # the first were done before the others were read
+    in_memory = Images(samples[:], images.labels, images.indices, {})
+    whole = evaluate.evaluate_graph(_graph(), in_memory, seed=0)
+    np.testing.assert_array_equal(found.scores, whole.scores)
+    np.testing.assert_array_equal(found.correct_by_step, whole.correct_by_step)
+
+
+def test_accuracy_by_step_is_that_of_shorter_runs() -> None:
+    for gated in (True, False):
+        graph = replace(_graph(), gated=gated)
+        if not gated:
+            graph = replace(graph, nodes=(graph.nodes[0], Neuron("out", (4,), vth=np.array(60))))
+        found = evaluate.evaluate_graph(graph, _images(), seed=2)
+        assert found.correct_by_step is not None
+        short = [
+            evaluate.evaluate_graph(graph, _images(), seed=2, num_steps=steps).predictions
+            for steps in range(1, 10)
+        ]
+        right = [int((answers == _images().labels).sum()) for answers in short]
+        assert found.correct_by_step.tolist() == right
+        assert len(set(right)) > 1  # it says something
+
+
+def test_early_exit_stops_images_and_keeps_their_answers() -> None:
+    graph, images = _graph(), _images()
+    full = evaluate.evaluate_graph(graph, images, seed=1)
+    running = Running(early_exit=EarlyExit(margin=150.0))
+    early = evaluate.evaluate_graph(graph, images, seed=1, running=running)
+    assert full.steps.tolist() == [9] * 7
+    assert 1 <= early.steps.min() < early.steps.max() <= 9
+    kept: list[Recording] = []
+    evaluate.evaluate_graph(graph, images, seed=1, recorder=kept.append)
+    scores = np.concatenate([part.nodes["out"] for part in kept])[:, 2:]  # d(out) is 2
+    at_exit = scores[np.arange(7), early.steps - 1]
+    np.testing.assert_array_equal(early.scores, at_exit)
+    assert early.counts is not None and full.counts is not None
+    assert early.counts.per_inference()["spikes"] < full.counts.per_inference()["spikes"]
+
+
+def test_what_a_recording_says_is_what_the_run_said() -> None:
+    graph, images = _graph(), _images()
+    kept: list[Recording] = []
+    found = evaluate.evaluate_graph(
+        graph, images, seed=1, running=Running(batch=7, threads=1), recorder=kept.append
+    )
+    (recording,) = kept
+    assert found.counts is not None
+    again = evaluate.evaluation_of(graph, recording, images, found.counts)
+    for name in ("predictions", "scores", "steps", "correct_by_step"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(found, name))
+
+
+def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(DeployError, match="no CUDA device"):
+        evaluate.evaluate_graph(_graph(), _images(), seed=0, running=Running(device="cuda"))
 
 
 def test_a_shorter_run_is_the_beginning_of_a_longer_one() -> None:

@@ -13,11 +13,13 @@ from spikeship.deploy.export.lava import export_lava
 from spikeship.hw_models import reference
 
 
-@pytest.mark.parametrize("name", ["residual_pooled", "pool_dense"])
+@pytest.mark.parametrize(
+    "name", ["residual_pooled", "pool_dense", "sigma_delta_errors", "delays_full"]
+)
 def test_the_directory_runs_alone(name: str, tmp_path: Path) -> None:
     graph = cases.graph(name)
     export_lava(graph, tmp_path / "net")
-    messages = cases.messages(graph, 2)
+    messages = cases.messages(graph, 2 if graph.gated else 1)
     np.save(tmp_path / "messages.npy", messages)
     blocked = "import sys; sys.modules['spikeship'] = None; import runpy; "
     code = f"{blocked}sys.argv[0] = 'run.py'; sys.path.insert(0, 'net'); "

@@ -11,8 +11,21 @@ from safetensors.numpy import save_file
 import cases
 from spikeship.deploy import files
 from spikeship.hw_models import reference
-from spikeship.hw_models.graph import Conv, Dense, FixedGraph, GraphError, Input, Neuron, Readout
+from spikeship.hw_models.graph import (
+    Conv,
+    Delta,
+    Dense,
+    FixedGraph,
+    GraphError,
+    Identity,
+    Input,
+    Neuron,
+    Readout,
+    SigmaDelta,
+)
 from spikeship.hw_models.recording import first_difference
+
+OLD = Path(__file__).parent / "golden" / "network_version1.safetensors"
 
 
 @pytest.mark.parametrize("name", cases.ZOO)
@@ -63,6 +76,16 @@ def test_damage_is_refused_in_one_line(tmp_path: Path) -> None:
     refused("format version 99")
     path.unlink()
     refused("no such file")
+
+
+def test_a_file_of_version_1_still_runs() -> None:
+    """Written, and its scores computed, before there were delays of weights, rest or identities."""
+    graph = files.load(OLD)
+    with safe_open(OLD, framework="numpy") as file:
+        assert file.metadata()["version"] == "1"
+    assert [node.refractory for node in graph.nodes if isinstance(node, Neuron)] == [0, 0, 0]
+    scores = reference.run(graph, cases.messages(graph, 2)).scores(graph)
+    assert scores.tolist() == [[-2020, 1635, -2263, -2216, -477], [-1024, 1917, -2113, -2744, -603]]
 
 
 def test_a_file_with_one_leak_for_all_still_loads(tmp_path: Path) -> None:
@@ -152,3 +175,111 @@ def test_a_kept_current_proves_nothing() -> None:
     fields = {k: getattr(node, k) for k in node.__dataclass_fields__} | {"overflow": "proved"}
     with pytest.raises(GraphError, match="keeps current"):
         FixedGraph(graph.input, (type(node)(**fields), graph.nodes[1]), graph.synapses)
+
+
+def _graph_of(node: Neuron | Delta | SigmaDelta | Readout, **options: object) -> FixedGraph:
+    """Two inputs into two nodes of a kind, by a dense synapse with these options."""
+    fields = {"weight": np.ones((2, 2), np.int64), "gated": False} | options
+    gated = bool(fields.pop("gated"))
+    synapse = Dense(name="fc", source="input", target="n", **fields)  # type: ignore[arg-type]
+    return FixedGraph(Input("input", (2,)), (node,), (synapse,), gated=gated)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"delays": np.array([[0], [62]])}, None),
+        ({"delays": np.array([[0], [0]]), "gated": True}, None),
+        ({"delays": np.array([[3, 3]]), "gated": True}, None),
+        ({"delays": np.array([[0], [1]]), "gated": True}, "'fc'.*delays differ"),
+        ({"delays": np.array([0, 1])}, "does not fit weights"),
+        ({"delays": np.array([[0, 1, 2]])}, "does not fit weights"),
+        ({"delays": np.array([[0.5, 1]])}, "must be integers"),
+        ({"delays": np.array([[-1, 0]])}, r"must lie in 0..62, got -1..0"),
+        ({"delays": np.array([[0], [63]])}, "must lie in 0..62"),
+        ({"delays": np.array([[0], [62]]), "delay": 3}, "delay of 65 steps is beyond the 64"),
+        ({"delay": 65}, "delay of 65 steps"),
+        ({"delay": 0}, "at least 1 step"),
+        ({"weight": np.array([[255, -3], [1, 1]]), "num_weight_bits": 9}, None),
+        ({"num_weight_bits": 9}, "odd"),
+    ],
+)
+def test_delays_and_weights_that_no_chip_could_run(
+    options: dict[str, object], message: str | None
+) -> None:
+    node = Neuron("n", (2,), vth=np.array(3))
+    if message is None:
+        _graph_of(node, **options)
+    else:
+        with pytest.raises(GraphError, match=message):
+            _graph_of(node, **options)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        (Neuron, {"refractory": 64}, "refractory must lie in 0..63"),
+        (Neuron, {"refractory": -1}, "refractory must lie in 0..63"),
+        (Delta, {"vth": np.array(-1)}, "vth must lie in"),
+        (Delta, {"vth": np.array(513), "spike_exp": 7, "state_exp": 7}, "vth << 14 leaves 24"),
+        (Delta, {"spike_exp": 8}, "spike_exp must lie in 0..7"),
+        (Delta, {"scale": np.zeros(2)}, "scale must be positive"),
+        (SigmaDelta, {"state_exp": -1}, "state_exp must lie in 0..7"),
+        (SigmaDelta, {"bias": np.array(1 << 20), "state_exp": 4}, "bias << 4 leaves 24"),
+        (SigmaDelta, {"bias": np.array([1, 2, 3])}, "bias has shape"),
+        (SigmaDelta, {"activation": "tanh"}, "unknown activation 'tanh'"),
+    ],
+)
+def test_nodes_that_no_chip_could_run(kind: type, options: dict[str, object], message: str) -> None:
+    with pytest.raises(GraphError, match=message) as error:
+        kind("n", (2,), **({"vth": np.array(3)} | options))
+    assert "'n'" in str(error.value)
+
+
+def test_identities_lead_between_nodes_of_one_size() -> None:
+    source = Input("input", (1, 2, 2))
+
+    def make(shape: tuple[int, ...], **options: object) -> FixedGraph:
+        node = Neuron("n", shape, vth=np.array(3))
+        synapse = Identity(name="i", source="input", target="n", **options)  # type: ignore[arg-type]
+        return FixedGraph(source, (node,), (synapse,))
+
+    assert make((1, 2, 2), delay=0).drain == 0
+    assert make((4,), delay=1).drain == 1
+    for shape, options, message in (
+        ((4,), {"delay": 0}, "identity without delay cannot lead"),
+        ((5,), {"delay": 1}, "identity cannot lead"),
+        ((4,), {"delay": -1}, "at least 0 steps, got -1"),
+        ((1, 1, 1), {"pool": 2}, "takes no pool"),
+        ((4,), {"weight_exp": 1}, "takes no pool, weight_exp"),
+    ):
+        with pytest.raises(GraphError, match=message):
+            make(shape, **options)
+    nodes = (Neuron("a", (1, 2, 2), vth=np.array(3)), Neuron("b", (1, 2, 2), vth=np.array(3)))
+    first = Identity(name="i", source="input", target="a", delay=0)
+    second = Identity(name="j", source="a", target="b", delay=0)
+    with pytest.raises(GraphError, match="only an input's messages arrive without delay"):
+        FixedGraph(source, nodes, (first, second))
+
+
+def test_sums_of_graded_messages_are_not_bounded_beforehand() -> None:
+    """A bound on them would refuse every network of sigma-delta layers, so the run checks them."""
+    graph = cases.graph("sigma_delta")
+    assert not graph.bounded("s1")
+    assert graph.input_bound("s1") > 2**24
+    neurons = cases.graph("sigma_delta_neurons")
+    proved = {k: getattr(neurons.nodes[4], k) for k in neurons.nodes[4].__dataclass_fields__}
+    node = Neuron(**(proved | {"overflow": "proved", "du": 4095}))
+    nodes = (*neurons.nodes[:4], node, neurons.nodes[5])
+    with pytest.raises(GraphError, match="'n'.*24 bits hold"):
+        FixedGraph(neurons.input, nodes, neurons.synapses, gated=False)
+
+
+def test_every_chip_step_counts_where_there_is_no_gate() -> None:
+    """An ungated readout adds its bias in T + D steps, and 2**31 - 1 is where it ends."""
+    readout = Readout("n", (2,), bias=np.array(2**31 // 8 - 3))
+    synapse = Dense(name="fc", source="input", target="n", weight=np.ones((2, 2), np.int64))
+    source = Input("input", (2,))
+    FixedGraph(source, (readout,), (synapse,), num_steps=8)
+    with pytest.raises(GraphError, match="9 steps may reach"):
+        FixedGraph(source, (readout,), (synapse,), num_steps=8, gated=False)

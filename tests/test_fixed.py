@@ -62,6 +62,9 @@ def test_a_bias_beyond_the_widths_is_refused() -> None:
         ([-256, 248], 6, True),
         ([-256, 250], 6, False),  # steps of 8
         ([0, 252], 6, True),
+        ([-256, 255], 9, True),  # odd weights of mixed signs
+        ([-257, 255], 9, False),
+        ([0, 255], 9, False),  # one sign has no ninth bit
         ([], 8, True),
     ],
 )

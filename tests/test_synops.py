@@ -7,7 +7,8 @@ from spiking import chain, images, residual
 from torch import Tensor, nn
 
 from spikeship.deploy.quantize import quantize
-from spikeship.hw_models.counts import count_layer, fanout
+from spikeship.hw_models.counts import count_events
+from spikeship.hw_models.fanout import fanout
 from spikeship.training.convert import convert
 from spikeship.training.encoding import encode
 from spikeship.training.network import INPUT, Layer, Network
@@ -88,15 +89,20 @@ def test_they_are_what_the_integers_count(snn: SpikingNetwork) -> None:
     graph = quantize(to_nir(snn))
     messages = encode(images(5, seed=3), snn.coding, STEPS)
     spikes = spikes_of(snn, messages)
-    sources = {"input": messages.numpy()}
-    sources |= {name: s.transpose(0, 1).numpy().astype(np.int8) for name, s in spikes.items()}
+    recorded = {}
+    for name, s in spikes.items():
+        local = s.transpose(0, 1).numpy().astype(np.int8)
+        depth = graph.depths[name]
+        chip = np.zeros((len(local), graph.chip_steps(STEPS), *local.shape[2:]), np.int8)
+        chip[:, depth : depth + STEPS] = local
+        recorded[name] = chip
+    layers = count_events(graph, recorded, messages.numpy()).layers
     effective = connected = dense = 0
-    for node in graph.nodes:
+    for node, counts in zip(graph.nodes, layers, strict=True):
         fed_by = {synapse.source for synapse in graph.incoming(node.name)}
         if fed_by == {"input"}:
             continue
         assert "input" not in fed_by
-        counts = count_layer(graph, node, sources)
         effective += int(counts.effective.sum())
         connected += int(counts.connected.sum())
         dense += counts.dense

@@ -12,7 +12,18 @@ from torch import Tensor
 from torch.nn import functional
 
 from spikeship.hw_models import fixed
-from spikeship.hw_models.graph import AnySynapse, Conv, Dense, FixedGraph, Neuron, Readout
+from spikeship.hw_models.graph import (
+    AnySynapse,
+    Conv,
+    Dense,
+    FixedGraph,
+    GradedNode,
+    Identity,
+    Neuron,
+    Node,
+    Readout,
+    Sparse,
+)
 
 UNITS = 2**fixed.STATE_SHIFT
 HALF_UNIT = 1 / 128
@@ -34,9 +45,15 @@ class FloatForm:
         if not graph.gated:
             raise ValueError("float form: the graph is ungated; only gated graphs are delay-free")
         for node in graph.nodes:
+            if isinstance(node, GradedNode):
+                raise ValueError(f"float form: node {node.name!r} sends graded messages")
+            if isinstance(node, Neuron) and node.refractory:
+                raise ValueError(f"float form: neuron {node.name!r} has refractory steps")
             if isinstance(node, Neuron) and node.du != fixed.DECAY_UNITY - 1:
                 raise ValueError(f"float form: neuron {node.name!r} keeps current (du {node.du})")
         for synapse in graph.synapses:
+            if isinstance(synapse, Identity):
+                raise ValueError(f"float form: synapse {synapse.name!r} is an identity")
             if synapse.weight_exp < 0:
                 raise ValueError(f"float form: synapse {synapse.name!r} rounds its sum down")
         self.graph = graph
@@ -60,6 +77,7 @@ class FloatForm:
                 bias = self._real(node.bias, node.scale)
                 sent[node.name] = (total + bias).cumsum(1)
             else:
+                assert isinstance(node, Neuron)  # others are refused above
                 sent[node.name] = self._scan(node, total)
         del sent[self.graph.input.name]
         return sent
@@ -67,7 +85,7 @@ class FloatForm:
     def _real(self, units: object, scale: object) -> Tensor:
         return torch.as_tensor(np.asarray(units) * np.asarray(scale), dtype=self.dtype)
 
-    def _weighted(self, synapse: AnySynapse, messages: Tensor, node: Neuron | Readout) -> Tensor:
+    def _weighted(self, synapse: AnySynapse, messages: Tensor, node: Node) -> Tensor:
         images, steps = messages.shape[:2]
         flat = messages.flatten(0, 1)
         if synapse.pool > 1:
@@ -88,6 +106,7 @@ class FloatForm:
         elif isinstance(synapse, Dense):
             result = flat.flatten(1) @ weight.T
         else:
+            assert isinstance(synapse, Sparse)  # others are refused when it is made
             rows = torch.as_tensor(np.repeat(np.arange(synapse.rows), np.diff(synapse.indptr)))
             parts = flat.flatten(1)[:, torch.as_tensor(np.array(synapse.indices))]
             units = torch.zeros(len(flat), synapse.rows, dtype=self.dtype)

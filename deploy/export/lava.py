@@ -20,6 +20,7 @@ FILES = {
     "axes.py": "axes.py",
     "compat.py": "compat.py",
     "processes.py": "processes.py",
+    "sigma_delta.py": "sigma_delta.py",
     "network.py": "network.py",
     "standalone.py": "run.py",
 }

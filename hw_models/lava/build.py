@@ -16,11 +16,15 @@ from spikeship.hw_models.atomic import replacing
 from spikeship.hw_models.graph import (
     AnySynapse,
     Conv,
+    Delta,
     Dense,
     FixedGraph,
+    Identity,
+    Neuron,
     Node,
     Readout,
     Shape,
+    SigmaDelta,
     Sparse,
     pooled_shape,
 )
@@ -29,6 +33,7 @@ from spikeship.hw_models.matrix import synapse_matrix
 
 Plan = dict[str, Any]
 Array = NDArray[np.int64]
+DELAY_DENSE_CELLS = 2**24  # Lava's DelayDense writes out x in x (delays + 1) weights every step
 
 
 def build(graph: FixedGraph) -> Plan:
@@ -86,46 +91,58 @@ def _per_neuron(values: NDArray[Any], shape: Shape) -> NDArray[np.int32]:
     return np.ascontiguousarray(turned, dtype=np.int32)
 
 
+_KIND_OF: dict[type[Node], str] = {
+    Neuron: "neuron",
+    Delta: "delta",
+    SigmaDelta: "sigma_delta",
+    Readout: "readout",
+}
+# what each kind's Process takes: a value for every neuron, and plain values
+_ARRAYS_OF = {
+    "neuron": ("vth", "dv", "bias_mant", "bias_exp", "v0"),
+    "delta": ("vth",),
+    "sigma_delta": ("vth", "bias"),
+    "readout": ("bias",),
+}
+_PLAIN_OF = {
+    "neuron": ("du", "reset", "refractory"),
+    "delta": ("spike_exp", "state_exp", "cum_error"),
+    "sigma_delta": ("activation", "spike_exp", "state_exp", "cum_error"),
+    "readout": (),
+}
+
+
 def _node(graph: FixedGraph, node: Node) -> Plan:
-    plan: Plan = {
+    kind = _KIND_OF[type(node)]
+    arrays = {key: _per_neuron(getattr(node, key), node.shape) for key in _ARRAYS_OF[kind]}
+    return {
+        "kind": kind,
         "name": node.name,
         "shape": list(lava_shape(node.shape)),
         "torch_shape": list(node.shape),
         "depth": graph.depths[node.name],
+        "record": "uint8" if isinstance(node, Neuron) else "int32",
+        "fields": arrays | {key: getattr(node, key) for key in _PLAIN_OF[kind]},
     }
-    if isinstance(node, Readout):
-        return plan | {"kind": "readout", "bias": _per_neuron(node.bias, node.shape)}
-    arrays = {
-        key: _per_neuron(getattr(node, key), node.shape)
-        for key in ("vth", "dv", "bias_mant", "bias_exp", "v0")
-    }
-    return plan | arrays | {"kind": "neuron", "du": node.du, "reset": node.reset}
 
 
 def _stages(graph: FixedGraph, synapse: AnySynapse) -> list[Plan]:
     """Return the Lava Processes that make up one synapse, in order; each costs one step."""
     source = graph.node(synapse.source).shape
-    pooled = pooled_shape(source, synapse.pool, synapse.name)
     bits = _message_bits(graph, synapse)
+    if isinstance(synapse, Identity) and synapse.delay == 0:
+        return []
     if isinstance(synapse, Conv) and synapse.delay == 1:
         return [_conv(_expanded(synapse), source, bits)]
     if isinstance(synapse, Dense) and synapse.pool > 1:
+        pooled = pooled_shape(source, synapse.pool, synapse.name)
         pool = _conv(_pooling(synapse, pooled[0]), source, bits)
-        if synapse.delay == 2:
-            return [pool, _dense(graph, synapse, pooled, bits)]
-        matrix = csr_matrix(synapse.weight.astype(np.int64))
-        return [pool, _sparse(_permuted(matrix, graph, synapse, pooled), synapse, bits, lost=2)]
-    if isinstance(synapse, Dense) and synapse.delay == 1:
-        return [_dense(graph, synapse, pooled, bits)]
-    if isinstance(synapse, Sparse | Conv | Dense):
-        return [
-            _sparse(
-                _permuted(synapse_matrix(graph, synapse), graph, synapse, source),
-                synapse,
-                bits,
-                lost=1,
-            )
-        ]
+        return [pool, _dense(graph, synapse, pooled, bits, lost=2)]
+    if isinstance(synapse, Dense):
+        return [_dense(graph, synapse, source, bits, lost=1)]
+    if isinstance(synapse, Sparse | Conv | Identity):
+        matrix = synapse_matrix(graph, synapse)
+        return [_sparse(_permuted(matrix, graph, synapse, source), synapse, bits)]
     raise TypeError(f"synapse {synapse.name!r}: unknown kind {type(synapse).__name__}")
 
 
@@ -184,16 +201,27 @@ def _conv(synapse: Conv, source: Shape, bits: int) -> Plan:
     }
 
 
-def _dense(graph: FixedGraph, synapse: Dense, pooled: Shape, bits: int) -> Plan:
-    rows = _order(graph.node(synapse.target).shape)
-    weight = synapse.weight[rows][:, _order(pooled)]
-    return {
+def _dense(graph: FixedGraph, synapse: Dense, pooled: Shape, bits: int, *, lost: int) -> Plan:
+    """A dense stage, or a sparse one where Lava's dense would be slow; ``lost``: steps it has."""
+    rows, columns = _order(graph.node(synapse.target).shape), _order(pooled)
+    given = np.zeros((1, 1), np.int64) if synapse.delays is None else synapse.delays
+    delays = np.broadcast_to(given, synapse.weight.shape) + (synapse.delay - lost)
+    cells = synapse.weight.size * (int(delays.max(initial=0)) + 1)
+    if cells > DELAY_DENSE_CELLS and np.any(delays):
+        matrix = csr_matrix(synapse.weight.astype(np.int64))
+        matrix = _permuted(matrix, graph, synapse, pooled)
+        stored = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+        return _sparse(matrix, synapse, bits, delays[rows[stored], columns[matrix.indices]])
+    plan: Plan = {
         "kind": "dense",
-        "weight": np.ascontiguousarray(weight, dtype=np.int32),
+        "weight": np.ascontiguousarray(synapse.weight[rows][:, columns], dtype=np.int32),
         "weight_exp": synapse.weight_exp,
         "num_weight_bits": synapse.num_weight_bits,
         "num_message_bits": bits,
     }
+    if np.any(delays):
+        plan["delays"] = np.ascontiguousarray(delays[rows][:, columns], dtype=np.int64)
+    return plan
 
 
 def _permuted(matrix: Any, graph: FixedGraph, synapse: AnySynapse, source: Shape) -> Any:
@@ -202,8 +230,11 @@ def _permuted(matrix: Any, graph: FixedGraph, synapse: AnySynapse, source: Shape
     return permuted
 
 
-def _sparse(matrix: Any, synapse: AnySynapse, bits: int, *, lost: int) -> Plan:
-    return {
+def _sparse(matrix: Any, synapse: AnySynapse, bits: int, delays: Array | None = None) -> Plan:
+    """A sparse stage; ``delays``: steps beyond its own of each stored weight, or the synapse's."""
+    if delays is None:
+        delays = np.full(len(matrix.data), synapse.delay - 1)
+    plan: Plan = {
         "kind": "sparse",
         "data": matrix.data.astype(np.int32),
         "indices": matrix.indices.astype(np.int64),
@@ -212,5 +243,7 @@ def _sparse(matrix: Any, synapse: AnySynapse, bits: int, *, lost: int) -> Plan:
         "weight_exp": synapse.weight_exp,
         "num_weight_bits": synapse.num_weight_bits,
         "num_message_bits": bits,
-        "extra_delay": synapse.delay - lost,
     }
+    if np.any(delays):
+        plan["delays"] = delays.astype(np.int64)
+    return plan

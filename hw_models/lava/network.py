@@ -3,14 +3,17 @@
 A plan is a dict that JSON can say, its arrays kept beside it by key::
 
     {"num_steps": T, "drain": D, "gated": true, "input": {"name", "shape", "torch_shape"},
-     "nodes": [{"kind": "neuron" | "readout", "name", "shape", "torch_shape", "depth", ...}],
+     "nodes": [{"kind": "neuron" | "delta" | "sigma_delta" | "readout", "name", "shape",
+                "torch_shape", "depth", "record": dtype, "fields": of the Process}],
      "synapses": [{"name", "source", "target", "stages": [{"kind": "conv" | "dense" | "sparse",
                    ...}]}]}
 
 Array-valued fields hold ``{"array": key}``. A synapse is a chain of stages, Lava Processes of its
-own stock (Conv, Dense, Sparse, DelaySparse), connected one after the other.
+own stock (Conv, Dense, DelayDense, Sparse, DelaySparse), connected one after the other; without
+a stage its ends are connected directly.
 
-This file stands alone beside ``processes.py``: exported networks carry a copy of both.
+This file stands alone beside ``processes.py`` and ``sigma_delta.py``: exported networks carry
+copies of all three.
 """
 
 import json
@@ -22,14 +25,21 @@ import numpy as np
 from lava.magma.core.run_conditions import RunSteps
 from lava.magma.core.run_configs import Loihi2SimCfg
 from lava.proc.conv.process import Conv
-from lava.proc.dense.process import Dense
+from lava.proc.dense.process import DelayDense, Dense
 from lava.proc.sparse.process import DelaySparse, Sparse
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from spikeship.hw_models.lava.processes import Accumulator, GatedLIF, MessageSource
+from spikeship.hw_models.lava.sigma_delta import GatedDelta, GatedSigmaDelta
 
 Plan = dict[str, Any]
+NODE_OF = {
+    "neuron": GatedLIF,
+    "delta": GatedDelta,
+    "sigma_delta": GatedSigmaDelta,
+    "readout": Accumulator,
+}
 
 
 def read_plan(path: str | Path) -> Plan:
@@ -59,6 +69,7 @@ class LavaNetwork:
         num_steps: T of this run; the plan's own where it is None.
         records: path of a recording for each node's name; nodes left out are not recorded.
         progress: path of the step counter, or "".
+        potentials: as records, for the state after each step.
     """
 
     def __init__(
@@ -68,10 +79,11 @@ class LavaNetwork:
         num_steps: int | None = None,
         records: Mapping[str, str | Path] | None = None,
         progress: str | Path = "",
+        potentials: Mapping[str, str | Path] | None = None,
     ) -> None:
         self.num_steps = num_steps or plan["num_steps"]
         self.period = self.num_steps + plan["drain"]
-        records = records or {}
+        recordings = {"record": records or {}, "potentials": potentials or {}}
         self.source = MessageSource(
             shape=tuple(plan["input"]["shape"]),
             messages=str(messages),
@@ -80,7 +92,11 @@ class LavaNetwork:
             progress=str(progress),
         )
         self.nodes = {
-            node["name"]: self._node(node, plan["gated"], str(records.get(node["name"], "")))
+            node["name"]: self._node(
+                node,
+                gated=plan["gated"],
+                **{kind: str(paths.get(node["name"], "")) for kind, paths in recordings.items()},
+            )
             for node in plan["nodes"]
         }
         senders = {plan["input"]["name"]: self.source, **self.nodes}
@@ -93,27 +109,14 @@ class LavaNetwork:
             target = self.nodes[synapse["target"]].a_in
             _reshaped(port, target.shape).connect(target)
 
-    def _node(self, node: Plan, gated: bool, record: str) -> Any:
-        window = {
-            "depth": node["depth"],
-            "num_steps": self.num_steps,
-            "period": self.period,
-            "gated": gated,
-            "record": record,
-        }
-        shape = tuple(node["shape"])
-        if node["kind"] == "readout":
-            return Accumulator(shape=shape, bias=node["bias"], **window)
-        return GatedLIF(
-            shape=shape,
-            vth=node["vth"],
-            du=int(node["du"]),
-            dv=node["dv"],
-            bias_mant=node["bias_mant"],
-            bias_exp=node["bias_exp"],
-            v0=node["v0"],
-            reset=node["reset"],
-            **window,
+    def _node(self, node: Plan, **options: Any) -> Any:
+        return NODE_OF[node["kind"]](
+            shape=tuple(node["shape"]),
+            **node["fields"],
+            depth=node["depth"],
+            num_steps=self.num_steps,
+            period=self.period,
+            **options,
         )
 
     def run(self, samples: int) -> None:
@@ -157,18 +160,22 @@ def _stage(stage: Plan) -> tuple[Any, Any, Any]:
         "num_weight_bits": int(stage["num_weight_bits"]),
         "num_message_bits": message_bits,
     }
+    delays = stage.get("delays")
     if kind == "dense":
-        dense = Dense(weights=stage["weight"], **options)
+        dense = (
+            Dense(weights=stage["weight"], **options)
+            if delays is None
+            else DelayDense(weights=stage["weight"], delays=delays, **options)
+        )
         return dense, dense.s_in, dense.a_out
     shape = tuple(stage["matrix_shape"])
     weights = csr_matrix((stage["data"], stage["indices"], stage["indptr"]), shape=shape)
-    extra = int(stage["extra_delay"])
-    if extra == 0:
+    if delays is None:
         sparse = Sparse(weights=weights, **options)
     else:
-        delays = csr_matrix(
-            (np.full(len(stage["data"]), extra, np.int64), stage["indices"], stage["indptr"]),
-            shape=shape,
+        sparse = DelaySparse(
+            weights=weights,
+            delays=csr_matrix((delays, stage["indices"], stage["indptr"]), shape=shape),
+            **options,
         )
-        sparse = DelaySparse(weights=weights, delays=delays, max_delay=extra, **options)
     return sparse, sparse.s_in, sparse.a_out

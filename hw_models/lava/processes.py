@@ -1,4 +1,4 @@
-"""Our Lava Processes and their fixed-point models: source, neurons and readout.
+"""Our Lava Processes and their fixed-point models: source, spiking neurons and readout.
 
 Time on the chip: a sample takes ``period`` = T + D steps. A node at depth d is open in the T steps
 d < step <= d + T of the sample; outside them a message is received and dropped. At the first step
@@ -121,15 +121,17 @@ class PyMessageSource(PyLoihiProcessModel):
 
 
 class GatedLIF(AbstractLIF):
-    """Leaky integrate-and-fire neurons with a threshold each, soft or hard reset, and a gate.
+    """Leaky integrate-and-fire neurons: a threshold each, soft or hard reset, rest, and a gate.
 
     Args:
         shape: shape in Lava's axes.
         vth, dv, bias_mant, bias_exp, v0: integer arrays of that shape.
         du: decay constant of the current (a plain int).
         reset: "subtract" or "zero".
+        refractory: steps after a spike in which v stays and the neuron does not spike.
         depth, num_steps, period, gated: see Window.
         record: path of an ``.npy`` file (steps, neurons) of uint8, or "".
+        potentials: the same of int32, for v after the reset.
     """
 
     def __init__(
@@ -143,11 +145,13 @@ class GatedLIF(AbstractLIF):
         bias_exp: Ints,
         v0: Ints,
         reset: str,
+        refractory: int,
         depth: int,
         num_steps: int,
         period: int,
         gated: bool = True,
         record: str = "",
+        potentials: str = "",
     ) -> None:
         super().__init__(
             shape=shape,
@@ -161,11 +165,13 @@ class GatedLIF(AbstractLIF):
             log_config=None,
             v0=v0,
             reset=reset,
+            refractory=refractory,
             depth=depth,
             num_steps=num_steps,
             period=period,
             gated=gated,
             record=record,
+            potentials=potentials,
         )
         # a value each, where Lava's own has one for all
         self.dv = Var(shape=shape, init=dv)
@@ -176,7 +182,7 @@ class GatedLIF(AbstractLIF):
 @requires(CPU)
 @tag("fixed_pt")
 class PyGatedLIF(AbstractPyLifModelFixed):
-    """Fixed-point model of GatedLIF: Lava's own integration, our gate and reset."""
+    """Fixed-point model of GatedLIF: Lava's own integration, our gate, reset and rest."""
 
     a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32, precision=24)
     s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32, precision=24)
@@ -193,7 +199,10 @@ class PyGatedLIF(AbstractPyLifModelFixed):
         )
         self.v0 = proc_params["v0"]
         self.hard = proc_params["reset"] == "zero"
+        self.refractory = proc_params["refractory"]
+        self.rest = np.zeros(proc_params["shape"], dtype=np.int32)
         self.recorder = Recorder(proc_params["record"])
+        self.potentials = Recorder(proc_params["potentials"])
 
     def run_spk(self) -> None:
         """Receive; inside the window integrate, fire and reset; send and record the spikes."""
@@ -201,15 +210,22 @@ class PyGatedLIF(AbstractPyLifModelFixed):
         if self.window.index(self.time_step) == 0:
             self.u[:] = 0
             self.v[:] = self.v0
+            self.rest[:] = 0
         if self.window.open(self.time_step):
             self.scale_bias()
+            resting = self.rest > 0
+            frozen = self.v[resting]
             self.subthr_dynamics(activation_in=activation)
+            self.v[resting] = frozen
             threshold = np.left_shift(self.vth, self.vth_shift)
-            spikes = self.v > threshold
+            spikes = ~resting & (self.v > threshold)
             self.v[spikes] = 0 if self.hard else (self.v - threshold)[spikes]
+            self.rest[resting] -= 1
+            self.rest[spikes] = self.refractory
         else:
             spikes = np.zeros(self.v.shape, dtype=bool)
         self.recorder.write(self.time_step, spikes)
+        self.potentials.write(self.time_step, self.v)
         self.s_out.send(spikes.astype(np.int32))
 
 
@@ -219,7 +235,7 @@ class Accumulator(AbstractProcess):
     Args:
         shape: shape in Lava's axes. bias: integer array of that shape, weight units.
         depth, num_steps, period, gated: see Window.
-        record: path of an ``.npy`` file (steps, neurons) of int32, or "".
+        record: path of an ``.npy`` file (steps, neurons) of int32, or ""; so is potentials.
     """
 
     def __init__(
@@ -232,6 +248,7 @@ class Accumulator(AbstractProcess):
         period: int,
         gated: bool = True,
         record: str = "",
+        potentials: str = "",
     ) -> None:
         super().__init__(
             shape=shape,
@@ -240,6 +257,7 @@ class Accumulator(AbstractProcess):
             period=period,
             gated=gated,
             record=record,
+            potentials=potentials,
         )
         self.a_in = InPort(shape=shape)
         self.v = Var(shape=shape, init=0)
@@ -265,6 +283,7 @@ class PyAccumulator(PyLoihiProcessModel):
             proc_params["gated"],
         )
         self.recorder = Recorder(proc_params["record"])
+        self.potentials = Recorder(proc_params["potentials"])
 
     def run_spk(self) -> None:
         """Receive; inside the window add; record the potential."""
@@ -274,3 +293,4 @@ class PyAccumulator(PyLoihiProcessModel):
         if self.window.open(self.time_step):
             self.v[:] += activation + self.bias
         self.recorder.write(self.time_step, self.v)
+        self.potentials.write(self.time_step, self.v)

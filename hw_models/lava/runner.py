@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeship.hw_models.graph import FixedGraph, Readout
+from spikeship.hw_models.graph import FixedGraph
 from spikeship.hw_models.lava.axes import from_lava, to_lava
-from spikeship.hw_models.lava.build import build, write_plan
+from spikeship.hw_models.lava.build import Plan, build, write_plan
 from spikeship.hw_models.recording import Recording
 from spikeship.hw_models.reference import check_messages
 
@@ -46,6 +46,7 @@ def run(
     graph: FixedGraph,
     messages: NDArray[Any],
     *,
+    potentials: bool = False,
     stall_s: float = STALL_S,
     limit_s: float | None = None,
 ) -> LavaRun:
@@ -58,6 +59,7 @@ def run(
     Args:
         graph: the network.
         messages: integers (images, T, *input shape).
+        potentials: whether to record every node's state after each step too.
         stall_s: give up when no chip step has begun for this long (start-up included).
         limit_s: give up after this long altogether; no limit where None.
 
@@ -66,56 +68,68 @@ def run(
         LavaError: Lava is missing, raised, stalled or was killed.
     """
     messages = check_messages(graph, messages)
+    if len(messages) == 0:
+        raise ValueError(f"input {graph.input.name!r}: messages hold no images; give at least one")
     batches = [messages] if graph.gated else [messages[i : i + 1] for i in range(len(messages))]
     plan = build(graph)
     runs = []
     with tempfile.TemporaryDirectory(prefix="spikeship-lava-") as folder:
         write_plan(plan, Path(folder) / "plan.npz")
         for batch in batches:
-            runs.append(_run_batch(graph, batch, Path(folder), stall_s, limit_s))
-    nodes = {
-        node.name: np.concatenate([run.recording.nodes[node.name] for run in runs])
-        for node in graph.nodes
-    }
-    recording = Recording(num_steps=messages.shape[1], input=messages, nodes=nodes)
-    return LavaRun(recording, sum(run.seconds for run in runs))
+            job = _job(graph, plan, batch, Path(folder), potentials)
+            seconds = run_job(job, stall_s=stall_s, limit_s=limit_s)
+            runs.append((_read(graph, job, len(batch)), seconds))
+    nodes, states = (
+        {name: np.concatenate([run[kind][name] for run, _ in runs]) for name in runs[0][0][kind]}
+        for kind in ("records", "potentials")
+    )
+    recording = Recording(
+        num_steps=messages.shape[1], input=messages, nodes=nodes, potentials=states
+    )
+    return LavaRun(recording, sum(seconds for _, seconds in runs))
 
 
-def _run_batch(
-    graph: FixedGraph, messages: NDArray[Any], folder: Path, stall_s: float, limit_s: float | None
-) -> LavaRun:
+def _job(
+    graph: FixedGraph, plan: Plan, messages: NDArray[Any], folder: Path, potentials: bool
+) -> Path:
+    """Write what the worker needs beside the plan; return the job file."""
     images, num_steps = messages.shape[:2]
-    total = images * graph.chip_steps(num_steps)
     rows = to_lava(messages, graph.input.shape).reshape(images * num_steps, -1)
     np.save(folder / "messages.npy", rows.astype(np.int32))
     np.save(folder / "progress.npy", np.zeros(1, np.int64))
-    records = {}
-    for i, node in enumerate(graph.nodes):
-        path = folder / f"record{i}.npy"
-        kind = np.int32 if isinstance(node, Readout) else np.uint8
-        shape = (total, int(np.prod(node.shape)))
-        np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)
-        records[node.name] = str(path)
+    paths: dict[str, dict[str, str]] = {"records": {}, "potentials": {}}
+    for i, node in enumerate(plan["nodes"]):
+        shape = (images * graph.chip_steps(num_steps), int(np.prod(node["shape"])))
+        for kind, dtype in (("records", node["record"]), ("potentials", "int32")):
+            if kind == "records" or potentials:
+                path = folder / f"{kind}{i}.npy"
+                np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+                paths[kind][node["name"]] = str(path)
     outcome = folder / "outcome.json"
     outcome.unlink(missing_ok=True)
-    job = {
+    job = paths | {
         "parent": os.getpid(),
         "plan": str(folder / "plan.npz"),
         "messages": str(folder / "messages.npy"),
         "samples": images,
         "num_steps": num_steps,
-        "records": records,
         "progress": str(folder / "progress.npy"),
         "outcome": str(outcome),
     }
     (folder / "job.json").write_text(json.dumps(job))
-    seconds = run_job(folder / "job.json", stall_s=stall_s, limit_s=limit_s)
-    nodes = {}
-    for node in graph.nodes:
-        raw = np.load(records[node.name])
-        raw = raw.reshape(images, total // images, -1)
-        nodes[node.name] = from_lava(raw, node.shape)
-    return LavaRun(Recording(num_steps=num_steps, input=messages, nodes=nodes), seconds)
+    return folder / "job.json"
+
+
+def _read(graph: FixedGraph, job: Path, images: int) -> dict[str, dict[str, NDArray[Any]]]:
+    """Read what the nodes recorded, (images, steps, *shape) by kind and name."""
+    paths = json.loads(job.read_text())
+    recorded: dict[str, dict[str, NDArray[Any]]] = {"records": {}, "potentials": {}}
+    for kind, arrays in recorded.items():
+        for name, path in paths[kind].items():
+            rows = np.load(path)
+            rows = rows.reshape(images, len(rows) // images, -1)
+            arrays[name] = from_lava(rows, graph.node(name).shape)
+    return recorded
 
 
 def run_job(job_path: Path, *, stall_s: float = STALL_S, limit_s: float | None = None) -> float:

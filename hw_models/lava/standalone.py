@@ -1,8 +1,8 @@
 """Run an exported network on Lava: ``python run.py messages.npy -o activity.npz``.
 
 ``messages.npy`` holds integers (images, steps, *input shape) in torch's axis order (channel, y, x);
-``activity.npz`` gets one array a node, (images, steps + drain, *shape), spikes or the readout's
-potential. In the exported directory this file is called ``run.py``.
+``activity.npz`` gets one array a node, (images, steps + drain, *shape): spikes, graded messages or
+the readout's potential. In the exported directory this file is called ``run.py``.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def run(folder: Path, messages: NDArray[Any]) -> dict[str, NDArray[Any]]:
             np.lib.format.open_memmap(
                 records[node["name"]],
                 mode="w+",
-                dtype=np.int32 if node["kind"] == "readout" else np.uint8,
+                dtype=node["record"],
                 shape=(total, int(np.prod(node["shape"]))),
             )
         network = LavaNetwork(plan, path, num_steps, records)

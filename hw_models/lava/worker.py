@@ -1,9 +1,10 @@
 """The subprocess that runs Lava: started by ``runner.py``, imports no torch, ends as a group.
 
 ``python -m spikeship.hw_models.lava.worker JOB`` reads a job (JSON: parent, plan, messages,
-samples, num_steps, records, progress, outcome), runs it and writes the outcome file. Lava fails
-silently: a model that raises leaves ``run`` waiting for ever with exit code 0, and ``stop`` hangs
-after it. So a thread watches Lava's processes and our parent, and ends the whole group.
+samples, num_steps, records, potentials, progress, outcome), runs it and writes the outcome file.
+Lava fails silently: a model that raises leaves ``run`` waiting for ever with exit code 0, and
+``stop`` hangs after it. So a thread watches Lava's processes and our parent, and ends the whole
+group.
 """
 
 import json
@@ -37,6 +38,7 @@ def main(job_path: str) -> int:
             job["num_steps"],
             job["records"],
             job["progress"],
+            job["potentials"],
         )
         watch.network = network
         started = time.perf_counter()

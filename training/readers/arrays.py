@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spikeship.hw_models.parts import MAX_MESSAGE
 from spikeship.training import own_code
 from spikeship.training.data_set import Augmentation, DataError, DataSet, Split
-from spikeship.training.encoding import MAX_MESSAGE
 from spikeship.training.readers.files import Array, Arrays, npz
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
@@ -152,9 +152,9 @@ def _message_split(
             f"{where} is {messages.dtype} and no messages; give whole numbers of magnitude "
             f"{MAX_MESSAGE} at most"
         )
-    return Split(
-        _tensor(messages.astype(np.int8)), _labels(name, part, labels, len(messages), classes)
-    )
+    small = -128 <= messages.min() and messages.max() <= 127
+    held = _tensor(messages.astype(np.int8 if small else np.int16))
+    return Split(held, _labels(name, part, labels, len(messages), classes))
 
 
 def _labels(name: str, part: str, labels: Array | None, images: int, classes: int) -> Tensor | None:

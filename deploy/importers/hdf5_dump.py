@@ -1,0 +1,91 @@
+"""Copies the data of a ``.net`` file (HDF5) to an ``.npz``, in a process of its own.
+
+The HDF5 library can crash on a damaged file, and would take a whole program with it. ``dump`` runs
+this file as a script, which may crash alone: ``python hdf5_dump.py NETWORK.net DATA.npz``.
+"""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+GROUPS = ("layer", "simulation")
+MAX_VALUES = 2**31  # of one dataset: a damaged header may claim any size
+LIMIT_S = 600.0
+
+
+class DumpError(ValueError):
+    """A file that the HDF5 library cannot read, in its words or ours."""
+
+
+def dump(path: Path) -> Mapping[str, NDArray[Any]]:
+    """Return every dataset below ``/layer`` and ``/simulation`` by its path.
+
+    Strings are bytes; an empty group is an array of no values under its path and a slash.
+
+    Raises:
+        DumpError: not a whole HDF5 file.
+    """
+    with tempfile.TemporaryDirectory(prefix="spikeship-net-") as folder:
+        target = Path(folder) / "data.npz"
+        command = [sys.executable, __file__, str(path.resolve()), str(target)]
+        try:
+            done = subprocess.run(command, capture_output=True, timeout=LIMIT_S, check=False)
+        except subprocess.TimeoutExpired as error:
+            raise DumpError(f"reading it takes more than {LIMIT_S:g} s") from error
+        if done.returncode != 0:
+            said = done.stderr.decode(errors="replace").split("\n")[0]
+            raise DumpError(said if done.returncode == 1 and said else "the HDF5 library crashed")
+        with np.load(target, allow_pickle=False) as file:
+            return {key: file[key] for key in file.files}
+
+
+def read(path: Path) -> dict[str, NDArray[Any]]:
+    """What ``dump`` returns, read in this process: it may crash, or raise whatever h5py raises."""
+    import h5py
+
+    found: dict[str, NDArray[Any]] = {}
+
+    def keep(name: str, item: Any) -> None:
+        if name.split("/")[0] not in GROUPS:
+            return
+        if not isinstance(item, h5py.Dataset):
+            if len(item) == 0:
+                found[f"{name}/"] = np.empty(0)
+            return
+        if item.size is None or item.size > MAX_VALUES:
+            raise ValueError(f"{name} claims a shape of {item.shape}")
+        found[name] = _plain(np.asarray(item[()]))
+
+    with h5py.File(path, "r") as file:
+        file.visititems(keep)
+    return found
+
+
+def _plain(values: NDArray[Any]) -> NDArray[Any]:
+    """Strings as bytes; what is neither a string nor a number as an empty string."""
+    if values.dtype.kind in "biufS":
+        return values
+    words = [
+        word.encode() if isinstance(word, str) else word if isinstance(word, bytes) else b""
+        for word in values.reshape(-1).tolist()
+    ]
+    return np.array(words, dtype=np.bytes_).reshape(values.shape)
+
+
+def _main(source: str, target: str) -> int:
+    try:
+        np.savez(target, **read(Path(source)))  # type: ignore[arg-type]
+    except Exception as error:  # h5py raises many kinds for a damaged file
+        print(" ".join(str(error).split()), file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(*sys.argv[1:]))

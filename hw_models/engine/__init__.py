@@ -1,0 +1,1 @@
+"""The engine on CPUs: layers folded over time, compiled scans."""

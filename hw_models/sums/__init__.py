@@ -1,0 +1,1 @@
+"""Exact weighted sums of integers, the fastest way there is."""

@@ -1,0 +1,288 @@
+"""Evaluation on Ray workers: the same numbers as one process gives, whatever dies."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from spikeship.deploy import cluster, evaluate, files
+from spikeship.deploy.cli import main
+from spikeship.deploy.evaluate import Evaluation, Running, evaluate_graph
+from spikeship.deploy.inputs import Images
+from spikeship.hw_models.early_exit import EarlyExit
+from spikeship.hw_models.graph import Conv, Dense, FixedGraph, Input, Neuron, Readout
+from spikeship.hw_models.reference import StateOverflowError
+
+pytest.importorskip("ray")
+
+IMAGES = 37  # not a multiple of anything below
+WORKERS = 2
+
+
+def graph() -> FixedGraph:
+    rng = np.random.default_rng(0)
+    return FixedGraph(
+        Input("input", (1, 8, 8), scale=2.0),
+        (Neuron("conv", (4, 8, 8), vth=np.array(90)), Readout("out", (5,))),
+        (
+            Conv(
+                name="c",
+                source="input",
+                target="conv",
+                weight=2 * rng.integers(-40, 41, (4, 1, 3, 3)),
+                padding=(1, 1),
+            ),
+            Dense(name="d", source="conv", target="out", weight=2 * rng.integers(-9, 9, (5, 256))),
+        ),
+        num_steps=12,
+    )
+
+
+def images() -> Images:
+    values = torch.randn(IMAGES, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    return Images(values, np.arange(IMAGES) % 5, torch.arange(IMAGES), {"name": "noise"})
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "127.0.0.1:99999"])
+def test_no_cluster_there_is_one_line(address: str) -> None:
+    with pytest.raises(cluster.ClusterError, match=f"at {address} .*HOST:PORT") as caught:
+        evaluate_graph(graph(), images(), seed=0, address=address)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def here() -> Evaluation:
+    return evaluate_graph(graph(), images(), seed=4)
+
+
+@pytest.fixture(scope="module")
+def crew() -> Iterator[Any]:
+    """One crew for all tests that do not look at its start and end."""
+    with cluster.crew(WORKERS, None, 1) as made:
+        yield made
+
+
+def same(found: Evaluation, expected: Evaluation) -> None:
+    np.testing.assert_array_equal(found.scores, expected.scores)
+    np.testing.assert_array_equal(found.predictions, expected.predictions)
+    np.testing.assert_array_equal(found.steps, expected.steps)
+    np.testing.assert_array_equal(found.correct_by_step, expected.correct_by_step)
+    assert found.counts is not None and expected.counts is not None
+    assert found.counts.images == expected.counts.images == IMAGES
+    np.testing.assert_array_equal(found.counts.input_spikes, expected.counts.input_spikes)
+    for ours, theirs in zip(found.counts.layers, expected.counts.layers, strict=True):
+        for name, value in vars(theirs).items():
+            np.testing.assert_array_equal(getattr(ours, name), value, err_msg=name)
+
+
+def test_workers_give_what_one_process_gives(crew: Any, here: Evaluation) -> None:
+    seen: list[int] = []
+    found = evaluate_graph(graph(), images(), seed=4, workers=WORKERS, progress=seen.append)
+    same(found, here)
+    assert sum(seen) == IMAGES and len(seen) >= 2 * WORKERS
+
+
+def test_the_verb_says_the_same(crew: Any, tmp_path: Path) -> None:
+    files.save(graph(), tmp_path / "net.safetensors")
+    words = ["simulate", tmp_path / "net.safetensors", "--data", "digits", "-n", 30, "--per-step"]
+    words += ["--early-exit", 50, "--quiet", "--json"]
+    said = []
+    for options in ((), ("--workers", WORKERS)):
+        assert main([str(word) for word in (*words, tmp_path / "said.json", *options)]) == 0
+        said.append((tmp_path / "said.json").read_text())
+    assert said[0] == said[1]
+
+
+def test_an_address_beside_the_programs_own_cluster_is_refused(crew: Any) -> None:
+    with pytest.raises(cluster.ClusterError, match="already, not on 127.0.0.1:1"):
+        evaluate_graph(graph(), images(), seed=0, address="127.0.0.1:1")
+
+
+def test_early_exit_on_workers(crew: Any) -> None:
+    running = Running(early_exit=EarlyExit(margin=40.0))
+    alone = evaluate_graph(graph(), images(), seed=4, running=running)
+    assert 1 < alone.steps.mean() < 12
+    same(evaluate_graph(graph(), images(), seed=4, running=running, workers=WORKERS), alone)
+
+
+def test_a_killed_workers_images_are_counted_once(
+    crew: Any, here: Evaluation, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    original, deaths = evaluate._run_piece, tmp_path
+
+    def killed(order: Any, piece: Images) -> Evaluation:
+        """Run a piece, but the first time one of two is run, die as by kill -9 on the way."""
+        first = int(piece.indices[0])
+        done = original(order, piece)
+        if first in (0, 10) and not (deaths / str(first)).exists():
+            (deaths / str(first)).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return done
+
+    monkeypatch.setattr(evaluate, "_run_piece", killed)
+    same(evaluate_graph(graph(), images(), seed=4, workers=WORKERS), here)
+    assert {path.name for path in deaths.iterdir()} == {"0", "10"}
+
+
+def test_images_that_end_every_worker_are_named(crew: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def deadly(order: Any, piece: Images) -> None:
+        if int(piece.indices[0]) == 10:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(evaluate, "_run_piece", deadly)
+    with pytest.raises(cluster.ClusterError, match=r"images from 10 on ended 4 workers.*--memory"):
+        evaluate_graph(graph(), images(), seed=4, workers=WORKERS)
+
+
+def test_a_piece_delivered_twice_counts_once(crew: Any) -> None:
+    done: list[int] = []
+    pieces = [(5, 50), (0, 1), (5, 50), (2, 20), (0, 1)]
+    results = crew.each_once(lambda shared, piece: shared + piece, 1000, pieces, done.append)
+    assert results == [1001, 1020, 1050]  # in the order of their keys
+    assert sorted(done) == results
+
+
+def test_pieces_are_made_as_they_are_needed(crew: Any) -> None:
+    made: list[int] = []
+    most: list[int] = []
+
+    def pieces() -> Iterator[tuple[int, int]]:
+        for key in range(30):
+            made.append(key)
+            yield key, key
+
+    finished: list[int] = []
+
+    def done(result: int) -> None:
+        most.append(len(made) - len(finished))
+        finished.append(result)
+
+    crew.each_once(lambda shared, piece: piece, None, pieces(), done)
+    assert sorted(finished) == list(range(30))
+    assert max(most) <= cluster.AHEAD * WORKERS
+
+
+def test_an_error_in_the_work_is_raised_as_itself(crew: Any) -> None:
+    heavy = FixedGraph(
+        Input("input", (1, 8, 8), "direct", max_message=127, scale=0.001),
+        (Neuron("heavy", (2,), vth=np.array(9)), Readout("out", (5,))),
+        (
+            Dense(name="a", source="input", target="heavy", weight=np.full((2, 64), 254)),
+            Dense(name="b", source="heavy", target="out", weight=np.ones((5, 2), int) * 2),
+        ),
+        num_steps=3,
+    )
+    spoilt = images()
+    spoilt.values[20] = float("nan")
+    loud = Images(images().values[:].abs() * 50, None, torch.arange(IMAGES), {})
+    with pytest.raises(StateOverflowError, match="node 'heavy'") as caught:
+        evaluate_graph(heavy, loud, seed=0, workers=WORKERS)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="not finite"):
+        evaluate_graph(graph(), spoilt, seed=0, workers=WORKERS)
+
+
+def processes_of(session: int) -> dict[int, str]:
+    """Processes that run in a session, by id, with their command lines."""
+    found = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                state = (folder / "stat").read_text().rpartition(")")[2].split()
+                words = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:
+                continue  # it has just ended
+            if int(state[3]) == session and state[0] != "Z":
+                found[int(folder.name)] = words.strip()
+    return found
+
+
+def wait_for(condition: Any, seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.1)
+
+
+def test_an_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
+    files.save(graph(), tmp_path / "net.safetensors")
+    temporary = Path(tempfile.mkdtemp(dir="/tmp"))
+    command = [Path(sys.executable).with_name("spikeship"), "simulate", "net.safetensors"]
+    command += ["--data", "digits", "-T", "4000", "--workers", "2", "--json", "out.json"]
+    running = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "TMPDIR": str(temporary), "HOME": str(tmp_path)},
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(lambda: any("_run_piece" in words for words in processes_of(running.pid).values()))
+    os.killpg(running.pid, signal.SIGINT)  # as a terminal does, to all in its foreground
+    _, said = running.communicate(timeout=30)
+    assert running.returncode == 130
+    assert said == "spikeship: interrupted; nothing half-written was left\n"
+    wait_for(lambda: not processes_of(running.pid), 15)
+    assert list(temporary.iterdir()) == []
+    assert {path.name for path in tmp_path.iterdir()} == {"net.safetensors"}
+    temporary.rmdir()
+
+
+JOIN = """
+import sys
+from test_cluster import IMAGES, evaluate_graph, graph, images, same
+found = evaluate_graph(graph(), images(), seed=4, address=sys.argv[1])
+same(found, evaluate_graph(graph(), images(), seed=4))
+"""
+
+
+def test_a_cluster_that_is_already_there(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    temporary = tempfile.mkdtemp(dir="/tmp")
+    environment = {
+        **os.environ,
+        "HOME": str(tmp_path),
+        "PYTHONPATH": str(Path(__file__).parent),
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": "0123456789abcdef" * 4,
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    ray_command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block"]
+    ray_command += [f"--port={address.rpartition(':')[2]}", "--num-cpus=2"]
+    ray_command += ["--include-dashboard=false", f"--temp-dir={temporary}"]
+    head = subprocess.Popen(
+        ray_command,
+        env=environment,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for(lambda: any("raylet" in words for words in processes_of(head.pid).values()))
+        joined = subprocess.run(
+            [sys.executable, "-c", JOIN, address],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=100,
+        )
+        assert (joined.returncode, joined.stderr) == (0, "")
+        assert head.poll() is None  # the cluster goes on
+    finally:
+        head.terminate()
+        head.wait(30)
+        for process in processes_of(head.pid):
+            os.kill(process, signal.SIGKILL)
+        shutil.rmtree(temporary, ignore_errors=True)
