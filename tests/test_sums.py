@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synapse_cases import BACKENDS, Array, Case, convs, dense_graph, denses, make_case, weights
 
+from spikeship.hw_models import reference_sums
 from spikeship.hw_models.engine.layout import to_last
 from spikeship.hw_models.graph import (
     Conv,
@@ -314,3 +315,28 @@ def test_sparse_equals_dense(case: Case) -> None:
     case.graph = replace(case.graph, synapses=(case.synapse,))
     case.check(None)
     case.check("events")
+
+
+def test_one_channel_with_a_stride_to_one_column_reads_no_foreign_memory() -> None:
+    """oneDNN does where the strides say channels last; what it reads depends on earlier use."""
+    rng = np.random.default_rng(0)
+    for height in (4, 6):
+        conv = Conv(
+            name="c",
+            source="input",
+            target="n",
+            weight=2 * rng.integers(-5, 6, (2, 1, 2, 2)),
+            stride=(1, 3),
+        )
+        target = conv.output_shape((1, height, 3))
+        assert target[2] == 1
+        source = Input("input", (1, height, 3), "spikes", signed=False)
+        graph = FixedGraph(source, (Readout("n", target),), (conv,))
+        sums = Sums(graph, conv, "float32")
+        for _ in range(40):
+            messages = rng.integers(0, 2, (5, 1, height, 3))
+            expected = to_last(reference_sums.apply(conv, messages, target), target)
+            spoiled = [torch.full((4**k,), float("nan")) for k in range(2, 8) for _ in range(4)]
+            del spoiled
+            given = to_last(messages, (1, height, 3)).astype(np.uint8)
+            np.testing.assert_array_equal(sums(given), expected.reshape(5, -1))

@@ -60,15 +60,22 @@ EXACT_PRODUCTS = _ExactProducts()
 
 def convolved(synapse: Conv, messages: Tensor, weight: Tensor) -> Tensor:
     """Convolve (rows, height, width, channels) of the weight's dtype; (rows, neurons) likewise."""
+    rows, height, width, channels = messages.shape
+    if channels == 1:
+        # with strides that say channels last, oneDNN (torch 2.13) reads memory that nobody wrote
+        # where one channel is convolved with a stride to a single column
+        images = messages.reshape(rows, 1, height, width)
+    else:
+        images = messages.permute(0, 3, 1, 2)
     sums = functional.conv2d(
-        messages.permute(0, 3, 1, 2),
+        images,
         weight,
         stride=synapse.stride,
         padding=synapse.padding,
         dilation=synapse.dilation,
         groups=synapse.groups,
     )
-    return sums.permute(0, 2, 3, 1).reshape(len(messages), -1)
+    return sums.permute(0, 2, 3, 1).reshape(rows, -1)
 
 
 class FloatSums:
