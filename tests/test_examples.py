@@ -12,6 +12,7 @@ SAYS = {
     "01_your_own_module_to_lava.py": "equal: True",
     "02_onnx_file_to_estimate.py": "loihi2, estimated per image",
     "03_four_steps_in_integers.py": "integers answer alike: True",
+    "04_fewer_steps_in_the_simulator.py": "the run does: True",
 }
 
 
