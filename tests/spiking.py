@@ -1,8 +1,13 @@
 """Small ANNs that tests convert, and the digits classifier that they fine-tune."""
 
+from collections.abc import Mapping
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from spikeship.hw_models.counts import LayerCounts, count_events
+from spikeship.hw_models.graph import FixedGraph
 from spikeship.training.network import INPUT, Add, Layer, Network
 
 
@@ -69,3 +74,18 @@ def lively(network: Network) -> Network:
             module.weight.uniform_(0.7, 1.4)
             module.bias.normal_(0.0, 0.2)
     return network.eval()
+
+
+def counts_of(
+    graph: FixedGraph, spikes: Mapping[str, Tensor], messages: Tensor
+) -> tuple[LayerCounts, ...]:
+    """Events of float spikes (time, images, ...) by node name, as those of a graph's nodes."""
+    steps = messages.shape[1]
+    recorded = {}
+    for name, sent in spikes.items():
+        local = sent.transpose(0, 1).numpy().astype(np.int8)
+        depth = graph.depths[name]
+        chip = np.zeros((len(local), graph.chip_steps(steps), *local.shape[2:]), np.int8)
+        chip[:, depth : depth + steps] = local
+        recorded[name] = chip
+    return count_events(graph, recorded, messages.numpy()).layers

@@ -4,14 +4,12 @@ import copy
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from spiking import chain, images, residual
+from spiking import chain, counts_of, images, residual
 from torch import Tensor, nn
 
 from spikeship.deploy.quantize import quantize
-from spikeship.hw_models.counts import count_layer
 from spikeship.hw_models.simulator import simulate
 from spikeship.training import stdb
 from spikeship.training.convert import convert
@@ -65,11 +63,9 @@ def test_a_batch_s_loss_is_the_sum_of_what_was_asked_for() -> None:
     messages = encode(X, snn.coding, STEPS)
     outputs, spikes = outputs_of(snn, messages)
     graph = quantize(to_nir(snn))
-    sources = {"input": messages.numpy()}
-    sources |= {name: s.transpose(0, 1).numpy().astype(np.int8) for name, s in spikes.items()}
     counts = [
-        count_layer(graph, node, sources)
-        for node in graph.nodes
+        layer
+        for node, layer in zip(graph.nodes, counts_of(graph, spikes, messages), strict=True)
         if {synapse.source for synapse in graph.incoming(node.name)} != {"input"}
     ]
     done = sum(int(layer.connected.sum()) for layer in counts)

@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from spiking import chain, images, residual
+from spiking import chain, counts_of, images, residual
 from torch import Tensor, nn
 
 from spikeship.deploy.quantize import quantize
-from spikeship.hw_models.counts import count_events
 from spikeship.hw_models.fanout import fanout
 from spikeship.training.convert import convert
 from spikeship.training.encoding import encode
@@ -89,14 +88,7 @@ def test_they_are_what_the_integers_count(snn: SpikingNetwork) -> None:
     graph = quantize(to_nir(snn))
     messages = encode(images(5, seed=3), snn.coding, STEPS)
     spikes = spikes_of(snn, messages)
-    recorded = {}
-    for name, s in spikes.items():
-        local = s.transpose(0, 1).numpy().astype(np.int8)
-        depth = graph.depths[name]
-        chip = np.zeros((len(local), graph.chip_steps(STEPS), *local.shape[2:]), np.int8)
-        chip[:, depth : depth + STEPS] = local
-        recorded[name] = chip
-    layers = count_events(graph, recorded, messages.numpy()).layers
+    layers = counts_of(graph, spikes, messages)
     effective = connected = dense = 0
     for node, counts in zip(graph.nodes, layers, strict=True):
         fed_by = {synapse.source for synapse in graph.incoming(node.name)}
