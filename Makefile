@@ -6,7 +6,7 @@ INSTALLED := .venv/.installed
 TYPES := .types/spikeship
 PIP := $(BIN)/python -m pip install
 
-.PHONY: demo test lint types contract check install clean
+.PHONY: demo test fuzz lint types contract check install clean
 
 demo: $(INSTALLED)
 	$(BIN)/spikeship demo --out demo-out
@@ -29,6 +29,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PIP) --quiet --no-deps spikingjelly neurobench snntorch tqdm loguru
 	$(BIN)/python -m spikeship.deploy.install_lava
 	@touch $@
+
+# random graphs on every engine, about an hour on two cores; SEED=7 draws others
+SEED ?= 0
+fuzz: $(INSTALLED)
+	$(BIN)/python benchmarks/fuzz.py --graphs 12500 --lava 200 --planted 100 --seed $(SEED) --json fuzz-out/run.json
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -28,13 +28,14 @@ from spikeship.hw_models.graph import (
 
 Array = values.Array
 Shape = values.Shape
-SIDES = (1, 2, 3, 4, 5, 6, 8)
+LARGEST = 8  # side of a node
 WIDE = ((2049,), (5, 29, 29))  # wider than what the simulator's kernels take at a time
 MOST_WEIGHTS = 2**20  # of one synapse
 LAVA_STEPS = 40
 LAVA_NEURONS = 600
 WITHIN = fixed.INPUT_LIMIT // 4  # at most four synapses lead into a node
 BEYOND = fixed.READOUT_RAIL // 8
+LIMITS = (WITHIN,) * 8 + (2**18, 2**20, 2**23, BEYOND)  # of one synapse's sums
 IN_READOUT = fixed.STATE_RAIL // 8
 
 
@@ -109,7 +110,8 @@ def _input(draw: st.DrawFn) -> Input:
 def _shape(draw: st.DrawFn) -> Shape:
     if draw(st.booleans()):
         return (draw(st.integers(1, 12)),)
-    sides = st.sampled_from(SIDES)
+    pool = draw(st.sampled_from((1, 1, 2, 3)))  # one of this side fits
+    sides = st.integers(1, LARGEST // pool).map(lambda n: n * pool)
     return (draw(st.integers(1, 4)), draw(sides), draw(sides))
 
 
@@ -206,9 +208,11 @@ def _synapses(
     drawn: list[tuple[_Link, dict[str, Any], int]] = []
     for plan in nodes[1:]:
         incoming = [link for link in links if link.target == plan.name]
-        within = draw(st.sampled_from((True,) * 7 + (False,)))
-        limit = WITHIN if within else BEYOND if plan.kind == "neuron" else IN_READOUT
-        limit = IN_READOUT if plan.kind == "readout" else limit
+        limit = draw(st.sampled_from(LIMITS))
+        if plan.kind != "neuron":
+            limit = min(limit, IN_READOUT)
+        if plan.kind == "readout":
+            limit = IN_READOUT
         total = 0
         for link in incoming:
             largest = min(message.get(link.source, 1) * link.pool**2, MAX_GRADED)
@@ -326,9 +330,10 @@ def _delays(
 
 
 def _per_synapse(draw: st.DrawFn, rows: int, columns: int) -> Array:
-    top = draw(st.sampled_from((1, 2, 5, fixed.SYNAPSE_DELAY_MAX)))
+    # few that differ: each is a product of its own
+    some = draw(st.sampled_from(((0, 1), (0, 1, 2), (2, 5), (0, fixed.SYNAPSE_DELAY_MAX))))
     shape = draw(st.sampled_from(((1, 1), (rows, 1), (1, columns), (rows, columns))))
-    return draw(values.seeds).integers(0, top + 1, shape)
+    return draw(values.seeds).choice(np.array(some), shape)
 
 
 def _node(
