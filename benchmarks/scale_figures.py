@@ -41,10 +41,11 @@ def _cost(axis: Axes, rows: list[dict[str, Any]], key: str, label: str) -> None:
         axis.bar([value.upper() for value in values], seconds, width=0.5)
     else:
         axis.plot(values, seconds, "o-")
-        axis.set_xlim(left=0)
     if key == "batch":
         axis.set_xscale("log", base=2)
         axis.set_xticks(values, [str(value) for value in values])
+    elif key != "arch":
+        axis.set_xlim(left=0)
     axis.set_ylim(bottom=0)
     axis.set_xlabel(label)
     axis.set_ylabel("ms an image")
