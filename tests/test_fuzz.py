@@ -26,7 +26,8 @@ def test_a_wrong_reference_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fixed, "saturate", lambda v: np.clip(v, -(2**23), fixed.STATE_RAIL))
     once = settings(SOME, max_examples=300, phases=[Phase.generate])
     case = find(graphs.cases(), _differs, settings=once)
-    assert reference.run(case.graph, case.messages, strict=False).rails
+    rails = reference.run(case.graph, case.messages, strict=False).rails
+    assert any(lower for lower, _ in rails.values())
 
 
 def _differs(case: graphs.Case) -> bool:

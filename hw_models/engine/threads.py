@@ -21,7 +21,7 @@ class Threads:
     def __init__(self, count: int | None = None) -> None:
         if count is not None and count < 1:
             raise ValueError(f"threads: {count} is not a number of threads; give at least 1")
-        self.count = count or _cores()
+        self.count = count or available_cores()
 
     @contextmanager
     def pool(self) -> Iterator[ThreadPoolExecutor]:
@@ -41,7 +41,8 @@ class Threads:
                 torch.set_num_threads(before)
 
 
-def _cores() -> int:
+def available_cores() -> int:
+    """Cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
