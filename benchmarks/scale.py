@@ -2,8 +2,8 @@
 
 ``python benchmarks/scale.py [--json PATH|-] [--plot DIR] [--quick]``
 
-Every row is a run in a process of its own, so that its peak memory is its own too: one image warms
-up, then the middle of three turns counts. T and batch are varied on the trained VGG5 of
+Every row is a run in a process of its own, so that its peak memory is its own too: after one turn
+that warms up, the middle of three counts. T and batch are varied on the trained VGG5 of
 ``simulator.py``; width and depth, up to VGG16 at T = 100 and ResNet34 on 224 x 224, on networks
 with initial weights whose thresholds are balanced on real images (``untrained.py``). Images are
 those of $SPIKESHIP_DATA, for 224 x 224 enlarged.
@@ -226,6 +226,7 @@ def one_run(net: Path, inputs: Path, threads: int) -> dict[str, Any]:
     merged(list(simulator.runs(messages[:1])))
     ready = time.perf_counter() - began
     before = machine.resident_bytes()
+    merged(list(simulator.runs(messages)))
     machine.forget_peak()
     seconds = []
     for _ in range(ROUNDS):

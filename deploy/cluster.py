@@ -21,6 +21,7 @@ from functools import cache
 from typing import Any, TypeVar
 
 from spikeship.deploy.check import DeployError
+from spikeship.hw_models.engine.threads import available_cores
 
 Shared = TypeVar("Shared")
 Piece = TypeVar("Piece")
@@ -130,7 +131,7 @@ def crew(workers: int | None, address: str | None, threads: int | None) -> Itera
     before = _termination()
     try:
         if address is None:
-            cores = len(os.sched_getaffinity(0))
+            cores = available_cores()
             count = workers or cores
             with _own_token():
                 _start(

@@ -1,7 +1,7 @@
 """A FixedGraph as a network of SpikingJelly's IF neurons, computing in whole numbers.
 
 Weights and thresholds are the chip's integers held in float32, whose sums are exact as long as
-they stay below 2**24. The step is SpikingJelly's own, with two arguments it leaves open. It fires
+they stay below 2**24. The step is SpikingJelly's own, with two changes to its neuron. It fires
 at the threshold and the chip only above it (and a threshold raised a little would, with a soft
 reset, subtract too much), so its neurons decide by a surrogate function x > 0. And where the
 chip's potential would stop at a rail, so much less is given to it.
