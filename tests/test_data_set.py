@@ -130,8 +130,8 @@ def test_arrays_that_could_be_images_are_messages_where_the_network_says_so(
     [
         (np.full((2, 3, 4), 0.5), "float64 and no messages; give whole numbers"),
         (np.full((2, 3, 4), np.nan), "no messages"),
-        (np.full((2, 3, 4), 128), "of magnitude 127 at most"),
-        (np.full((2, 3, 4), -128, np.int8), "of magnitude 127 at most"),
+        (np.full((2, 3, 4), 32768), "of magnitude 32767 at most"),
+        (np.full((2, 3, 4), -32768, np.int16), "of magnitude 32767 at most"),
         (np.zeros((2, 3)), r"shape \(2, 3\); give messages"),
         (np.zeros((2, 0, 3)), r"shape \(2, 0, 3\); give messages"),
         (np.array([["a"]]), "give messages"),
