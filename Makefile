@@ -11,8 +11,11 @@ PIP := $(BIN)/python -m pip install
 demo: $(INSTALLED)
 	$(BIN)/spikeship demo --out demo-out
 
+# many tests wait for processes they start, so three at once on two cores; TESTS_AT_ONCE=0 runs one
+# after the other, in this process
+TESTS_AT_ONCE ?= 3
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --dist loadfile
 
 install: $(INSTALLED)
 

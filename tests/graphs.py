@@ -46,6 +46,11 @@ class Case:
     graph: FixedGraph
     messages: Array
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """Print it in a line: hypothesis warns of long texts, and a warning fails a test."""
+        nodes = ", ".join(f"{node.name} {node.shape}" for node in self.graph.nodes)
+        printer.text(f"Case({nodes}; messages {self.messages.shape})")
+
 
 @dataclass(frozen=True)
 class _Plan:

@@ -56,6 +56,11 @@ class Case:
     synapse: AnySynapse
     messages: Array  # torch's order
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """Print it in a line, as graphs.Case."""
+        kind = type(self.synapse).__name__
+        printer.text(f"Case({kind} from {self.shape} to {self.graph.output.shape})")
+
     @property
     def shape(self) -> Shape:
         return self.graph.input.shape

@@ -244,8 +244,7 @@ def test_one_run_prints_what_it_measured_on_every_engine(
     assert result["turns"]["lava"] == [seconds["lava"]]
 
 
-@pytest.mark.parametrize("script", ["simulator", "scale"])
-@pytest.mark.parametrize("folder", [None, "empty"])
+@pytest.mark.parametrize(("script", "folder"), [("simulator", None), ("scale", "empty")])
 def test_without_data_they_say_so_in_one_line(
     script: str, folder: str | None, tmp_path: Path
 ) -> None:

@@ -347,7 +347,7 @@ def test_real_fashion_mnist_goes_the_same_way(tmp_path: Path) -> None:
         pytest.skip("SPIKESHIP_DATA is not set, or holds no fashion-mnist")
     data = ("--data", "fashion-mnist", "--data-dir", folder.parent, "-n", 24)
     ann, snn, net = (tmp_path / name for name in ("ann.safetensors", "snn.nir", "net.safetensors"))
-    run("train", "vgg5", *data, "--epochs", 1, "-o", ann)
+    run("train", "vgg5", *data, "--width", 0.25, "--epochs", 1, "-o", ann)
     run("convert", ann, *data, "-T", 3, "-o", snn)
     run("quantize", snn, *data, "-o", net)
     said = run("simulate", net, *data)

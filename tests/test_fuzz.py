@@ -10,6 +10,7 @@ import pytest
 import replay
 from features import digest
 from hypothesis import Phase, find, given, settings
+from hypothesis.vendor.pretty import pretty
 
 from spikeship.hw_models import fixed, reference
 
@@ -20,6 +21,11 @@ SOME = settings(max_examples=30, derandomize=True, database=None, deadline=None)
 @given(graphs.cases())
 def test_the_simulator_does_what_the_reference_does(case: graphs.Case) -> None:
     assert agreement.with_simulator(case.graph, case.messages) is None
+
+
+def test_a_case_is_told_in_a_line() -> None:
+    large = find(graphs.cases(), lambda case: case.messages.size > 200, settings=SOME)
+    assert pretty(large).startswith("Case(n0 ") and len(pretty(large)) < 400
 
 
 def test_a_wrong_reference_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
