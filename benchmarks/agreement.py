@@ -17,7 +17,7 @@ from spikeship.deploy.files import load, save
 from spikeship.hw_models import reference
 from spikeship.hw_models.device import engine as device_engine
 from spikeship.hw_models.engine import block
-from spikeship.hw_models.graph import FixedGraph, Readout
+from spikeship.hw_models.graph import FixedGraph
 from spikeship.hw_models.lava import runner
 from spikeship.hw_models.recording import Recording, first_difference
 from spikeship.hw_models.reference import StateOverflowError
@@ -165,7 +165,7 @@ def _same(graph: FixedGraph, expected: Recording, found: Simulation) -> Iterator
         difference = first_difference(graph, expected, found.recording)
         if difference is not None:
             yield str(difference)
-    by_step = scores_by_step(graph, expected)
+    by_step = expected.scores_by_step(graph)
     yield from _equal("scores_by_step", by_step, found.scores_by_step)
     yield from _equal("scores", by_step[:, -1], found.scores)
     yield from _equal("steps", np.full(len(by_step), by_step.shape[1]), found.steps)
@@ -174,17 +174,6 @@ def _same(graph: FixedGraph, expected: Recording, found: Simulation) -> Iterator
         # a strict reference counts no wraps; where a run that is not strict meets none, it is 0
         if ours != theirs and (ours or any(theirs.values())):
             yield f"{key}: expected {ours}, found {theirs}"
-
-
-def scores_by_step(graph: FixedGraph, recording: Recording) -> Array:
-    """Scores after each of the output's own steps, (images, steps, classes)."""
-    output = graph.output
-    values = np.asarray(recording.nodes[output.name], np.int64)
-    if not isinstance(output, Readout):
-        values = values.cumsum(axis=1)
-    if graph.gated:
-        values = values[:, graph.drain : graph.drain + recording.num_steps]
-    return values.reshape(*values.shape[:2], -1)
 
 
 def _streamed(graph: FixedGraph, messages: Array, expected: Recording) -> Iterator[str]:
@@ -198,7 +187,7 @@ def _streamed(graph: FixedGraph, messages: Array, expected: Recording) -> Iterat
     for again in ("", " after a reset"):
         pieces = [part for part in np.split(messages, cuts, axis=1) if part.shape[1]]
         by_step = np.concatenate([stream.feed(part) for part in pieces], axis=1)
-        yield from _equal(f"streamed scores{again}", scores_by_step(graph, expected), by_step)
+        yield from _equal(f"streamed scores{again}", expected.scores_by_step(graph), by_step)
         stream.reset()
 
 

@@ -20,7 +20,7 @@ from spikeship.deploy.check import DeployError
 from spikeship.deploy.inputs import Images, in_chunks, messages_of, steps_of
 from spikeship.hw_models.counts import EventCounts
 from spikeship.hw_models.early_exit import EarlyExit
-from spikeship.hw_models.graph import FixedGraph, Readout
+from spikeship.hw_models.graph import FixedGraph
 from spikeship.hw_models.recording import Recording
 from spikeship.hw_models.simulation import MEMORY_BUDGET
 from spikeship.hw_models.simulator import Simulator
@@ -135,9 +135,8 @@ def evaluation_of(
     graph: FixedGraph, recording: Recording, images: Images, counts: EventCounts
 ) -> Evaluation:
     """What a recording, made by whoever, says about its images."""
-    output = recording.nodes[graph.output.name].astype(np.int64)
-    by_step = output if isinstance(graph.output, Readout) else output.cumsum(axis=1)
-    by_step = by_step.reshape(*by_step.shape[:2], -1)[:, -recording.num_steps :]
+    # an ungated output runs in chip steps; its local ones are the last
+    by_step = recording.scores_by_step(graph)[:, -recording.num_steps :]
     steps = np.full(len(by_step), recording.num_steps, dtype=np.int64)
     scores = by_step[:, -1]
     correct = _correct(by_step, images.labels)

@@ -259,6 +259,16 @@ def local_steps(graph: FixedGraph, num_steps: int) -> int:
     return num_steps if graph.gated else graph.chip_steps(num_steps)
 
 
+def working_steps(graph: FixedGraph, name: str, num_steps: int) -> int:
+    """Local steps that a node runs: all, but for a gated branch deeper than the output.
+
+    The chip's clock stops at T + D, before such a branch has run T steps.
+    """
+    steps = local_steps(graph, num_steps)
+    late = max(0, graph.depths[name] - graph.drain) if graph.gated else 0
+    return max(0, steps - late)
+
+
 def on_the_chip(graph: FixedGraph, num_steps: int, images: int, counts: LocalCounts) -> EventCounts:
     """Put local counts on the chip's clock.
 

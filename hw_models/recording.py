@@ -41,6 +41,17 @@ class Recording:
             return np.asarray(last[:, -1], dtype=np.int64)
         return np.asarray(last.sum(axis=1), dtype=np.int64)
 
+    def scores_by_step(self, graph: FixedGraph) -> NDArray[np.int64]:
+        """Scores after each of the output's own steps, (images, steps, classes).
+
+        Its own steps are its T local ones in a gated graph, all T + D in an ungated one.
+        """
+        output = np.asarray(self.nodes[graph.output.name], dtype=np.int64)
+        by_step = output if isinstance(graph.output, Readout) else output.cumsum(axis=1)
+        if graph.gated:
+            by_step = by_step[:, graph.drain : graph.drain + self.num_steps]
+        return by_step.reshape(*by_step.shape[:2], -1)
+
 
 @dataclass(frozen=True)
 class Difference:

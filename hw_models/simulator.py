@@ -94,8 +94,9 @@ class Simulator:
         self.memory_budget = memory_budget
         self.device = device
         self.threads = Threads(threads)
-        self.engine = Engine(graph, strict=strict) if device == "cpu" else None
-        self._on_device = None if device == "cpu" else DeviceEngine(graph, device)
+        self.engine = (
+            Engine(graph, strict=strict) if device == "cpu" else DeviceEngine(graph, device)
+        )
         self._own = threading.local()  # each thread's buffers, used again chunk after chunk
 
     def runs(
@@ -114,23 +115,22 @@ class Simulator:
                 "show; do one or the other"
             )
         batches = [inputs] if isinstance(inputs, np.ndarray) else inputs
-        if self._on_device is not None:
+        if isinstance(self.engine, DeviceEngine):
             if early_exit is not None:
                 raise ValueError(f"simulate: early exit runs on the cpu, not on {self.device!r}")
             for batch in batches:
-                yield from self._on_device.runs(
+                yield from self.engine.runs(
                     batch,
                     record=record,
                     potentials=potentials,
                     memory_budget=self.memory_budget,
                 )
             return
-        assert self.engine is not None  # made where no other device is asked for
-        engine = self.engine
         under_way: deque[Future[Simulation]] = deque()
         with self.threads.pool() as pool:
-            for chunk, alone in self._chunks(batches):
-                work = (engine, chunk, self._longest(chunk), record, potentials, early_exit)
+            for chunk, alone in self._chunks(self.engine, batches):
+                longest = max(1, self._affordable(self.engine) // len(chunk))
+                work = (self.engine, chunk, longest, record, potentials, early_exit)
                 while under_way and (alone or len(under_way) > self.threads.count):
                     yield under_way.popleft().result()
                 if alone:
@@ -140,7 +140,9 @@ class Simulator:
             while under_way:
                 yield under_way.popleft().result()
 
-    def _chunks(self, batches: Iterable[NDArray[Any]]) -> Iterator[tuple[NDArray[Any], bool]]:
+    def _chunks(
+        self, engine: Engine, batches: Iterable[NDArray[Any]]
+    ) -> Iterator[tuple[NDArray[Any], bool]]:
         """Cut batches into chunks; a batch of one chunk is run alone, with all threads inside."""
         for batch in batches:
             batch = np.asarray(batch)
@@ -152,7 +154,7 @@ class Simulator:
                 continue
             steps = max(1, local_steps(self.graph, batch.shape[1]))
             share = -(-len(batch) // self.threads.count)
-            size = max(1, min(self._affordable(steps), -(-ROWS // steps), share))
+            size = max(1, min(self._affordable(engine) // steps, -(-ROWS // steps), share))
             for begin in range(0, len(batch), size):
                 yield batch[begin : begin + size], size >= len(batch)
 
@@ -161,16 +163,9 @@ class Simulator:
             self._own.buffers = Buffers()
         return _run(*work, buffers=self._own.buffers)
 
-    def _affordable(self, steps: int) -> int:
-        assert self.engine is not None  # chunks are the engine's
-        budget = self.memory_budget // self.threads.count
-        return budget // (self.engine.bytes_per_step * steps)
-
-    def _longest(self, chunk: NDArray[Any]) -> int:
-        """Steps that a chunk may run at once within the budget, at least one."""
-        assert self.engine is not None  # as above
-        budget = self.memory_budget // self.threads.count
-        return max(1, budget // (self.engine.bytes_per_step * len(chunk)))
+    def _affordable(self, engine: Engine) -> int:
+        """Images times steps that one thread's share of the budget holds."""
+        return self.memory_budget // self.threads.count // engine.bytes_per_step
 
 
 def _run(
@@ -222,7 +217,7 @@ def _run(
         scores_by_step=by_step,
         counts=on_the_chip(graph, num_steps, images, counts),
         rails=rails,
-        recording=None if keeper is None else keeper.recording(engine, given, rails),
+        recording=None if keeper is None else keeper.recording(graph, given, rails),
         steps=ran,
         wraps={} if engine.strict else {name: each.wraps for name, each in met.items()},
     )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spikeship.hw_models import fixed
-from spikeship.hw_models.counts import LocalCounts, local_steps
+from spikeship.hw_models.counts import LocalCounts, local_steps, working_steps
 from spikeship.hw_models.device.checks import Phase, Watch, pools_beyond_24_bits
 from spikeship.hw_models.device.counts import per_step
 from spikeship.hw_models.device.network import DeviceNetwork, Feed
@@ -86,14 +86,14 @@ class Chunk:
 
     def _strides(self, group: list[str], loops: bool) -> Iterator[slice]:
         """All steps at once, or one after the other."""
-        steps = self.network.steps(group[0], self.num_steps)
+        steps = working_steps(self.graph, group[0], self.num_steps)
         size = 1 if loops else max(1, steps)
         for begin in range(0, steps, size):
             yield slice(begin, begin + size)
 
     def _arrivals(self, name: str, feeds: list[Feed]) -> Tensor:
         """Sums (steps, images, neurons) that these synapses deliver to a node."""
-        steps = self.network.steps(name, self.num_steps)
+        steps = working_steps(self.graph, name, self.num_steps)
         shape = (steps, self.images, self.network.populations[name].neurons)
         total = torch.zeros(shape, dtype=self.network.sums_type[name], device=self.device)
         for feed in feeds:
@@ -137,7 +137,7 @@ class Chunk:
     def _finish(self, name: str, kept: Kept | None) -> None:
         sent = self.sent[name]
         if self.recorder is not None:
-            self.recorder.keep(name, sent, kept)
+            self.recorder.take(name, sent, kept)
         if name == self.graph.output.name:
             reads_out = isinstance(self.graph.output, Readout)
             self.totals = sent if reads_out else sent.cumsum(dim=0, dtype=torch.int64)

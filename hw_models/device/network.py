@@ -76,13 +76,6 @@ class DeviceNetwork:
             limit = beyond_24_bits(Phase.SUM, f"synapse {part.name!r}: its sum")
         return Feed(part.source, 0 if self.graph.gated else part.delay, sums, limit)
 
-    def steps(self, name: str, num_steps: int) -> int:
-        """Steps in which a node works, as far as they lie on the chip's clock."""
-        steps = local_steps(self.graph, num_steps)
-        if not self.graph.gated:
-            return steps
-        return max(0, min(steps, steps + self.graph.drain - self.graph.depths[name]))
-
     def chip_step(self, name: str) -> int:
         """The chip's number, from 0, of a node's first step."""
         return self.graph.depths[name] if self.graph.gated else 0

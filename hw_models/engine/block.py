@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from spikeship.hw_models import fixed
 from spikeship.hw_models.arrivals import SENT
-from spikeship.hw_models.counts import LocalCounts
+from spikeship.hw_models.counts import LocalCounts, working_steps
 from spikeship.hw_models.engine.engine import Engine, Feed, Messages, NetworkState
 from spikeship.hw_models.engine.layout import from_last, last_shape
-from spikeship.hw_models.engine.populations import NOT_KEPT, Met, Population
+from spikeship.hw_models.engine.populations import NOT_KEPT, Met
 from spikeship.hw_models.engine.tally import count_nonzero
 from spikeship.hw_models.graph import Conv, Dense, Neuron, Readout
 from spikeship.hw_models.reference import StateOverflowError
@@ -104,6 +104,15 @@ def advance(
     return Block(run.scores(), run.counts, run.met)
 
 
+@dataclass(frozen=True, eq=False)
+class _Room:
+    """Where a node writes: messages, potentials and currents, (images, steps, neurons)."""
+
+    sent: Messages
+    potentials: NDArray[np.int32]
+    currents: NDArray[np.int32]
+
+
 class _Run:
     """One block of steps under way."""
 
@@ -129,48 +138,25 @@ class _Run:
 
     def fold(self, name: str) -> None:
         """Run a node over all steps of the block, a part that stays in cache at a time."""
-        node = self.engine.populations[name]
-        sent = self._room(name)
-        potentials, currents = self._states(node)
+        room = self._room(name)
         own = self._own_steps(name)
-        for past in (sent, potentials, currents):
+        for past in (room.sent, room.potentials, room.currents):
             past[:, own:] = 0
         for rows, when in self._blocks(name, own):
-            activation = self._activation(name, rows, when)
-            met = node.advance(
-                tuple(part[rows] for part in self.state.populations[name]),
-                activation,
-                sent[rows, when],
-                chip_step=self._chip_step(name, when.start),
-                potentials=potentials[rows, when] if potentials.size else NOT_KEPT,
-                currents=currents[rows, when] if currents.size else NOT_KEPT,
-            )
-            self.met[name] = self.met[name].plus(met)
-            self._count(name, sent[rows, when], when, self.counts.spikes.get(name))
-        self._done(name, sent, potentials, currents)
+            self._advance(name, room, rows, when)
+            self._count(name, room.sent[rows, when], when, self.counts.spikes.get(name))
+        self._done(name, room)
 
     def step_by_step(self, group: list[str]) -> None:
         """Run nodes on a loop, one step of all of them after the other."""
-        nodes = {name: self.engine.populations[name] for name in group}
         rooms = {name: self._room(name) for name in group}
-        states = {name: self._states(node) for name, node in nodes.items()}
-        everyone = slice(0, self.state.images)
+        everyone, always = slice(0, self.state.images), slice(0, self.steps)
         for t in range(self.steps):
-            now = slice(t, t + 1)
-            for name, node in nodes.items():
-                potentials, currents = states[name]
-                met = node.advance(
-                    self.state.populations[name],
-                    self._activation(name, everyone, now),
-                    rooms[name][:, now],
-                    chip_step=self._chip_step(name, t),
-                    potentials=potentials[:, now] if potentials.size else NOT_KEPT,
-                    currents=currents[:, now] if currents.size else NOT_KEPT,
-                )
-                self.met[name] = self.met[name].plus(met)
-        for name in group:
-            self._count(name, rooms[name], slice(0, self.steps), self.counts.spikes.get(name))
-            self._done(name, rooms[name], *states[name])
+            for name, room in rooms.items():
+                self._advance(name, room, everyone, slice(t, t + 1))
+        for name, room in rooms.items():
+            self._count(name, room.sent, always, self.counts.spikes.get(name))
+            self._done(name, room)
 
     def scores(self) -> NDArray[np.int32]:
         """Score after each step; see Simulation."""
@@ -183,32 +169,34 @@ class _Run:
         self.state.score = total[:, -1].copy()
         return total.astype(np.int32)
 
-    def _room(self, name: str) -> Messages:
-        """Where a node writes this block's messages, behind the late ones of the last block."""
+    def _room(self, name: str) -> "_Room":
+        """Where a node writes this block, its messages behind the late ones of the last block."""
         node, lead = self.engine.populations[name], self._lead(name)
-        shape = (self.state.images, lead + self.steps, node.neurons)
-        room = self.buffers.take(name, shape, node.sends)
-        if lead:
-            room[:, :lead] = self.state.late[name]
-        self.sent[name] = room
-        return room[:, lead:]
-
-    def _states(self, node: Population) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        if not self.keeper.states:
-            return NOT_KEPT, NOT_KEPT
         shape = (self.state.images, self.steps, node.neurons)
-        return np.empty(shape, np.int32), np.empty(shape, np.int32)
+        self.sent[name] = self.buffers.take(
+            name, (self.state.images, lead + self.steps, node.neurons), node.sends
+        )
+        if lead:
+            self.sent[name][:, :lead] = self.state.late[name]
+        states = [np.empty(shape, np.int32) if self.keeper.states else NOT_KEPT for _ in range(2)]
+        return _Room(self.sent[name][:, lead:], *states)
 
-    def _done(
-        self,
-        name: str,
-        sent: Messages,
-        potentials: NDArray[np.int32],
-        currents: NDArray[np.int32],
-    ) -> None:
-        self.keeper.keep(name, sent)
+    def _advance(self, name: str, room: "_Room", images: slice, steps: slice) -> None:
+        """Run a node over some steps of some images."""
+        met = self.engine.populations[name].advance(
+            tuple(part[images] for part in self.state.populations[name]),
+            self._activation(name, images, steps),
+            room.sent[images, steps],
+            chip_step=self._chip_step(name, steps.start),
+            potentials=room.potentials[images, steps] if self.keeper.states else NOT_KEPT,
+            currents=room.currents[images, steps] if self.keeper.states else NOT_KEPT,
+        )
+        self.met[name] = self.met[name].plus(met)
+
+    def _done(self, name: str, room: "_Room") -> None:
+        self.keeper.keep(name, room.sent)
         if self.keeper.states:
-            self.keeper.keep_states(name, potentials, currents)
+            self.keeper.keep_states(name, room.potentials, room.currents)
         self._remember(name)
 
     def _count(
@@ -233,14 +221,11 @@ class _Run:
         return self.engine.longest.get(name, 0)
 
     def _own_steps(self, name: str) -> int:
-        """Steps of this block that a node runs: all, but for a branch deeper than the output.
-
-        The chip's clock stops at T + D, before such a branch has run T steps.
-        """
-        if not self.graph.gated or self.state.num_steps is None:
+        """Steps of this block that a node runs; a stream has no last one."""
+        if self.state.num_steps is None:
             return self.steps
-        late = max(0, self.graph.depths[name] - self.graph.drain)
-        return min(self.steps, max(0, self.state.num_steps - late - self.state.step))
+        left = working_steps(self.graph, name, self.state.num_steps) - self.state.step
+        return min(self.steps, max(0, left))
 
     def _chip_step(self, name: str, local: int) -> int:
         depth = self.graph.depths[name] if self.graph.gated else 0
@@ -267,7 +252,7 @@ class _Run:
         if len(arrived) > 1:
             most = max(part.shape[1] for part in arrived)
             if any(part.dtype != np.float32 for part in arrived) or (
-                sum(feed.bound for feed in self.engine.feeds[name]) >= EXACT_FLOAT32
+                sum(feed.sums.largest for feed in self.engine.feeds[name]) >= EXACT_FLOAT32
             ):
                 arrived = [part.astype(np.int32) for part in arrived]
             total = np.repeat(arrived[0], most // arrived[0].shape[1], axis=1)
@@ -286,7 +271,7 @@ class _Run:
             count * lasting, *last_shape(self.graph.node(feed.source).shape)
         )
         sums = feed.sums(rows)
-        if feed.bound > fixed.STATE_RAIL:
+        if feed.sums.largest > fixed.STATE_RAIL:
             sums = self._in_24_bits(feed, sums, steps.start)
         return sums.reshape(count, lasting, -1)
 

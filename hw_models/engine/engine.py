@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeship.hw_models import fixed
 from spikeship.hw_models.arrivals import arrivals
 from spikeship.hw_models.engine.loops import groups
 from spikeship.hw_models.engine.populations import State, population
 from spikeship.hw_models.engine.tally import Tally
-from spikeship.hw_models.graph import AnySynapse, FixedGraph, parts, weight_sums
+from spikeship.hw_models.graph import AnySynapse, FixedGraph, parts
 from spikeship.hw_models.sums.sums import Sums
 
 Messages = NDArray[Any]
@@ -53,13 +52,11 @@ class Feed:
 
     Attributes:
         source: name of the sender. lag: steps its messages arrive later. sums: the synapse.
-        bound: largest magnitude its sums may have.
     """
 
     source: str
     lag: int
     sums: Sums
-    bound: int
 
 
 class Engine:
@@ -91,7 +88,6 @@ class Engine:
             source=part.source,
             lag=0 if self.graph.gated else part.delay,
             sums=Sums(self.graph, part),
-            bound=_bound(self.graph, part),
         )
 
     @property
@@ -145,11 +141,3 @@ class Engine:
     def loops(self, name: str) -> bool:
         """Whether a node feeds itself."""
         return any(feed.source == name for feed in self.feeds[name])
-
-
-def _bound(graph: FixedGraph, part: AnySynapse) -> int:
-    positive, negative = weight_sums(part)
-    widest = int((positive + negative).max(initial=0)) * graph.max_message(part)
-    # a right shift rounds down, so a negative sum may end one unit further out
-    least = fixed.shift(np.array(-widest), part.weight_exp)
-    return -int(least)

@@ -219,19 +219,17 @@ class Accumulating(Population):
         change = np.broadcast_to(activation, sent.shape).astype(np.int64) + self.bias
         total = change.cumsum(axis=1) + v[:, None]
         if total.size:
-            arrived = np.abs(np.asarray(activation)).max(axis=(0, 2))
-            if arrived.max() > fixed.STATE_RAIL:
-                first = int(np.argmax(arrived > fixed.STATE_RAIL))
+            first, worst = _first_beyond(activation, fixed.STATE_RAIL)
+            if first != NEVER:
                 raise StateOverflowError(
-                    f"readout {self.name!r}: its input reaches {int(arrived[first])} in chip step "
+                    f"readout {self.name!r}: its input reaches {worst} in chip step "
                     f"{chip_step + first + 1}, beyond the {fixed.STATE_RAIL} that 24 bits hold; "
                     "use a larger scale"
                 )
-            over = np.abs(total).max(axis=(0, 2))
-            if int(over.max()) > fixed.READOUT_RAIL:
-                first = int(np.argmax(over > fixed.READOUT_RAIL))
+            first, worst = _first_beyond(total, fixed.READOUT_RAIL)
+            if first != NEVER:
                 raise StateOverflowError(
-                    f"readout {self.name!r}: reaches {int(over[first])} in chip step "
+                    f"readout {self.name!r}: reaches {worst} in chip step "
                     f"{chip_step + first + 1}, beyond 32 bits; use fewer steps or a larger scale"
                 )
             v[:] = total[:, -1]
@@ -240,6 +238,15 @@ class Accumulating(Population):
             potentials[...] = total
         currents[...] = 0
         return Met()
+
+
+def _first_beyond(values: NDArray[Any], limit: int) -> tuple[int, int]:
+    """First step of (images, steps, neurons) with a magnitude beyond it, and the largest there."""
+    worst = np.abs(values).max(axis=(0, 2))
+    if worst.max() <= limit:
+        return NEVER, 0
+    first = int(np.argmax(worst > limit))
+    return first, int(worst[first])
 
 
 _POPULATIONS: dict[type, Any] = {

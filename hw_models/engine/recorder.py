@@ -7,9 +7,8 @@ from numpy.typing import NDArray
 
 from spikeship.hw_models.engine.activity import Activity, Piece, piece
 from spikeship.hw_models.engine.block import Keeper
-from spikeship.hw_models.engine.engine import Engine
 from spikeship.hw_models.engine.layout import per_neuron
-from spikeship.hw_models.graph import Neuron
+from spikeship.hw_models.graph import FixedGraph, Neuron
 from spikeship.hw_models.recording import Recording
 
 
@@ -38,10 +37,9 @@ class Recorder(Keeper):
         to.setdefault(name, []).append(piece(slice(0, len(values)), self.begin, values))
 
     def recording(
-        self, engine: Engine, given: NDArray[Any], rails: dict[str, tuple[int, int]]
+        self, graph: FixedGraph, given: NDArray[Any], rails: dict[str, tuple[int, int]]
     ) -> Recording:
         """All that was kept, by name and in the graph's order."""
-        graph = engine.graph
         images, num_steps = given.shape[:2]
         names = [node.name for node in graph.nodes]
         nodes = Activity(graph, images, num_steps, {name: self.sent[name] for name in names})

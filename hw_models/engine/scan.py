@@ -110,9 +110,7 @@ def _wrap(
     """One step of any neurons whose current wraps where it leaves 24 bits; not made for speed."""
     lower = upper = worst = wraps = np.int64(0)
     for n in range(size):
-        product = np.int64(u[n]) * np.int64(kept_u)
-        kept = product >> DECAY_SHIFT if product >= 0 else -(-product >> DECAY_SHIFT)
-        current = (np.int64(a[n]) << SHIFT) + kept
+        current = (np.int64(a[n]) << SHIFT) + _decayed(u[n], kept_u)
         worst = max(worst, abs(current))
         wraps += np.int64(abs(current) > RAIL)
         if current > HALF_TURN:

@@ -39,6 +39,11 @@ class Window:
         self.period = period
         self.gated = gated
 
+    @classmethod
+    def of(cls, proc_params: Any) -> "Window":
+        """Return the window that a Process was given."""
+        return cls(*(proc_params[key] for key in ("depth", "num_steps", "period", "gated")))
+
     def index(self, time_step: int) -> int:
         """Index of a Lava step (counted from 1) within its sample, from 0."""
         return (time_step - 1) % self.period
@@ -191,12 +196,7 @@ class PyGatedLIF(AbstractPyLifModelFixed):
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
-        self.window = Window(
-            proc_params["depth"],
-            proc_params["num_steps"],
-            proc_params["period"],
-            proc_params["gated"],
-        )
+        self.window = Window.of(proc_params)
         self.v0 = proc_params["v0"]
         self.hard = proc_params["reset"] == "zero"
         self.refractory = proc_params["refractory"]
@@ -276,12 +276,7 @@ class PyAccumulator(PyLoihiProcessModel):
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
-        self.window = Window(
-            proc_params["depth"],
-            proc_params["num_steps"],
-            proc_params["period"],
-            proc_params["gated"],
-        )
+        self.window = Window.of(proc_params)
         self.recorder = Recorder(proc_params["record"])
         self.potentials = Recorder(proc_params["potentials"])
 

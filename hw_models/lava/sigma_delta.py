@@ -111,7 +111,7 @@ class PyGatedDelta(AbstractDeltaModel):
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
-        self.window = _window(proc_params)
+        self.window = Window.of(proc_params)
         self.recorder = Recorder(proc_params["record"])
         self.potentials = Recorder(proc_params["potentials"])
 
@@ -151,7 +151,7 @@ class PyGatedSigmaDelta(AbstractSigmaDeltaModel):
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
-        self.window = _window(proc_params)
+        self.window = Window.of(proc_params)
         self.recorder = Recorder(proc_params["record"])
         self.potentials = Recorder(proc_params["potentials"])
 
@@ -167,15 +167,6 @@ class PyGatedSigmaDelta(AbstractSigmaDeltaModel):
         self.recorder.write(self.time_step, message)
         self.potentials.write(self.time_step, self.sigma)
         self.s_out.send(message.astype(np.int32))
-
-
-def _window(proc_params: Any) -> Window:
-    return Window(
-        proc_params["depth"],
-        proc_params["num_steps"],
-        proc_params["period"],
-        proc_params["gated"],
-    )
 
 
 def _clear(*states: Any) -> None:

@@ -68,7 +68,7 @@ class Sums:
         self.signed = graph.signed(synapse)
         self.bounds = WeightBounds.of(synapse)
         self.message = graph.max_message(synapse)
-        self.dtype: Any = np.float32 if self._largest(self.message) < EXACT_FLOAT32 else np.int32
+        self.dtype: Any = np.float32 if self.largest < EXACT_FLOAT32 else np.int32
         self.lock = threading.Lock()
         self.choice = Choice()
         self.tried: set[Backend] = set()
@@ -111,6 +111,11 @@ class Sums:
         if isinstance(self.synapse, Identity):
             return self._same(pooled)
         return self._finished(self._sums(pooled, most), most)
+
+    @property
+    def largest(self) -> int:
+        """Largest magnitude of a sum that the graph allows, exponent applied."""
+        return self._largest(self.message)
 
     def _sums(self, pooled: NDArray[Any], most: int) -> NDArray[Any]:
         rows = len(pooled)
