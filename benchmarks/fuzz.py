@@ -32,6 +32,7 @@ import graphs  # noqa: E402
 import hypothesis  # noqa: E402
 import planted  # noqa: E402
 import replay  # noqa: E402
+import torch  # noqa: E402
 from features import digest, features  # noqa: E402
 from hypothesis import HealthCheck, Phase, settings  # noqa: E402
 
@@ -97,7 +98,8 @@ def main() -> int:
 
 
 def _take(cores: Any) -> None:
-    """Keep this process to one core: small graphs only wait for one another's threads."""
+    """Keep this process to one core and thread: small graphs only wait for other threads."""
+    torch.set_num_threads(1)
     core = cores.get()
     if core is not None:  # where the system lets processes choose
         os.sched_setaffinity(0, {core})

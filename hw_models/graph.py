@@ -222,6 +222,11 @@ class FixedGraph:
             )
         for node in self.nodes:
             require(node.name in fed, f"node {node.name!r}: no synapse feeds it")
+            require(
+                sum(synapse.delay == 0 for synapse in self.incoming(node.name)) < 2,
+                f"node {node.name!r}: the input leads to it twice without delay, and Lava connects "
+                "two ports once; give one of the identities a delay of 1",
+            )
 
     @staticmethod
     def _check_ends(synapse: AnySynapse, source: Shape, target: Shape) -> None:

@@ -5,7 +5,7 @@ set once all plans are known (equal along every path where the graph is gated), 
 exponents before thresholds, so that thresholds lie where the sums can reach.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import graph_values as values
@@ -127,7 +127,10 @@ def _grown(
     link, shape = _link(draw, nodes[-1], name, wanted)
     links = [link]
     for _ in range(draw(st.sampled_from((0, 0, 1, 2)))):
-        links.append(_link(draw, draw(st.sampled_from(nodes)), name, shape)[0])
+        more = _link(draw, draw(st.sampled_from(nodes)), name, shape)[0]
+        if any(link.least == 0 for link in links):  # Lava connects two ports once
+            more = replace(more, least=max(1, more.least))
+        links.append(more)
     nodes.append(_Plan(name, shape, kind))
     return links
 

@@ -260,6 +260,9 @@ def test_identities_lead_between_nodes_of_one_size() -> None:
     second = Identity(name="j", source="a", target="b", delay=0)
     with pytest.raises(GraphError, match="only an input's messages arrive without delay"):
         FixedGraph(source, nodes, (first, second))
+    again = Identity(name="k", source="input", target="a", delay=0)
+    with pytest.raises(GraphError, match="twice without delay, and Lava connects two ports once"):
+        FixedGraph(source, nodes[:1], (first, again))
 
 
 def test_sums_of_graded_messages_are_not_bounded_beforehand() -> None:
