@@ -30,7 +30,7 @@ from spikeship.deploy.quantize import quantize
 from spikeship.deploy.verify import Against, verify
 from spikeship.hw_models import chips
 from spikeship.hw_models.counts import count_events
-from spikeship.hw_models.energy import estimate
+from spikeship.hw_models.estimate import estimate
 from spikeship.hw_models.graph import Neuron
 from spikeship.training import data as datasets
 from spikeship.training.convert import convert
@@ -67,7 +67,7 @@ class Case:
 class Row:
     """What one network did.
 
-    ``cores`` are a first count, ``energy_j`` joules per inference; both are estimates.
+    ``cores`` are the placement's, ``energy_j`` joules per inference; both are estimates.
     ``least_spikes`` is the fewest spikes of any layer, ``peak_gib`` the process's so far.
     """
 
@@ -183,7 +183,7 @@ def run(case: Case, images: Tensor, labels: Tensor, against: Against = "referenc
         found = verify(graph, messages, against)
     with row.stage("estimate"):
         counts = count_events(graph, found.recording.nodes, messages)
-        cost = estimate(graph, counts, chips.get(CHIP))
+        cost = estimate(graph, counts, chips.get(CHIP), sensitivity=False)
     sent = [int(layer["spikes"]) for layer in found.layers if layer["spikes"] is not None]
     row.chip_steps, row.equal = found.steps, found.spikes_equal
     row.spikes, row.least_spikes = sum(sent), min(sent)

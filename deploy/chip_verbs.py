@@ -1,4 +1,4 @@
-"""The verbs about integers: quantize, export, predict, verify, estimate, compare."""
+"""The verbs about integers: quantize, export, predict, verify, compare."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +22,6 @@ from spikeship.deploy.quantize import quantize as quantize_network
 from spikeship.deploy.report import table
 from spikeship.deploy.verify import Against, random_messages
 from spikeship.deploy.verify import verify as verify_graph
-from spikeship.hw_models import chips
-from spikeship.hw_models.energy import estimate as estimate_cost
 from spikeship.training.from_nir import from_nir, read_nir
 from spikeship.training.observe import observe_ranges
 
@@ -124,39 +122,6 @@ def verify(
         voice.warn(f"first difference from {against}: {found.first_difference}")
     voice.result(found.to_json())
     return DONE if found.spikes_equal else NO
-
-
-def estimate(
-    voice: Voice,
-    net: Path,
-    chip: str,
-    data: str,
-    data_dir: Path | None,
-    limit: int | None,
-    device: str,
-    seed: int,
-) -> int:
-    """Estimate cost on a chip."""
-    graph = files.load(net)
-    images = images_for(graph, data, data_dir, limit)
-    with voice.progress(len(images.values), "images") as progress:
-        found = evaluate_graph(
-            graph, images, seed=seed, running=Running(device=device), progress=progress
-        )
-    assert found.counts is not None  # the simulator always counts
-    result = estimate_cost(graph, found.counts, chips.get(chip)).to_json()
-    energy = result["energy_j"]
-    total = energy["dynamic"] + energy["static"]
-    voice.say(
-        f"{chip}, estimated per inference: {total:.3g} J ({energy['low']:.3g} to "
-        f"{energy['high']:.3g}), {result['latency_s']:.3g} s, "
-        f"{result['synops']['effective']:.0f} synaptic operations, {result['cores']} cores"
-        + ("" if result["fits"] else ", DOES NOT FIT")
-    )
-    for line in result["assumptions"]:
-        voice.say(f"- {line}")
-    voice.result(result)
-    return DONE if result["fits"] else NO
 
 
 @dataclass(frozen=True)

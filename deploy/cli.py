@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from spikeship.deploy.cli_estimates import estimate, what_if
 from spikeship.deploy.cli_training import convert, finetune, train
 from spikeship.deploy.console import DONE, NO, Voice, guarded
 from spikeship.deploy.options import (
@@ -254,24 +255,8 @@ def verify(
     )
 
 
-@app.command()
-def estimate(
-    net: Net,
-    data: Data,
-    chip: Annotated[Chip, typer.Option("--chip")] = Chip.loihi2,
-    data_dir: DataDir = None,
-    limit: Limit = None,
-    json: Json = None,
-    seed: Seed = 0,
-    quiet: Quiet = False,
-    device: Device = Where.auto,
-) -> int:
-    """Estimate synaptic operations, cycles, latency, energy and cores on a chip."""
-    from spikeship.deploy import chip_verbs
-
-    return chip_verbs.estimate(
-        Voice(json, quiet), net, chip.value, data, data_dir, limit, device.for_integers, seed
-    )
+app.command()(estimate)
+app.command("what-if")(what_if)
 
 
 @app.command()

@@ -6,24 +6,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from spikeship.deploy.ann import Ann
 from spikeship.deploy.check import DeployError
 from spikeship.deploy.evaluate import Evaluation, evaluate_graph, evaluate_network, wilson
+from spikeship.deploy.gpu_row import gpu_reference
 from spikeship.deploy.inputs import Images, messages_of
 from spikeship.deploy.pictures import ReportFigures
+from spikeship.deploy.placement_picture import figure_of
 from spikeship.deploy.report import write_report
 from spikeship.deploy.verify import Verification, verify
-from spikeship.hw_models import chips, gpu
+from spikeship.hw_models import chips
+from spikeship.hw_models.cost.traffic import TrafficRecorder
 from spikeship.hw_models.counts import EventCounts, count_events
-from spikeship.hw_models.energy import Estimate, estimate
+from spikeship.hw_models.estimate import Estimate, estimate
 from spikeship.hw_models.graph import FixedGraph, Neuron
+from spikeship.hw_models.placement.placement import Placement
 from spikeship.hw_models.recording import Recording
 from spikeship.training.neurons import SpikingNetwork
-
-MODELLED_GPU: gpu.Gpu = "A100"
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,12 +122,15 @@ def compare(stages: Stages, images: Images, *, seed: int) -> Comparison:
             found = evaluate_network(network, images, seed=seed)
             rows.add(name, found.predictions, num_steps=network.num_steps)
             _note_steps(by_step, name, found, images)
-    integer = evaluate_graph(stages.graph, images, seed=seed)
+    traffic = TrafficRecorder(stages.graph)
+    integer = evaluate_graph(stages.graph, images, seed=seed, recorder=traffic)
     assert integer.counts is not None  # the simulator always counts
-    cost = estimate(stages.graph, integer.counts, chips.get(stages.chip))
+    cost = estimate(stages.graph, integer.counts, chips.get(stages.chip), traffic=traffic.traffic())
     rows.add("integer", integer.predictions, **_figures(integer.counts, cost))
     _note_steps(by_step, "integer", integer, images)
-    verification = _on_lava(stages, images, rows, seed) if stages.lava_images else None
+    verification = None
+    if stages.lava_images:
+        verification = _on_lava(stages, images, rows, seed, cost.placement)
     result = {
         "rows": rows.rows,
         "gpu": gpu_reference(stages.ann, images).to_json(),
@@ -140,25 +144,9 @@ def compare(stages: Stages, images: Images, *, seed: int) -> Comparison:
         synops_by_layer=integer.counts.per_inference()["layers"],
         raster=_raster(stages.graph, images, seed),
         raster_label=_raster_label(images, integer.predictions),
+        placement=figure_of(cost),
     )
     return Comparison(result, figures, verification)
-
-
-def gpu_reference(ann: Ann, images: Images) -> gpu.GpuReference:
-    """The ANN on the GPU, one image at a time: measured where CUDA is there, else modelled."""
-    if not torch.cuda.is_available():
-        return gpu.model(ann.macs(), MODELLED_GPU)
-    network = ann.network.to("cuda")
-    one = images.values[:1].to("cuda")
-
-    @torch.inference_mode()
-    def run() -> None:
-        network(one)
-
-    try:
-        return gpu.measure(run, 1)
-    finally:
-        ann.network.to("cpu")
 
 
 def _figures(counts: EventCounts, cost: Estimate) -> dict[str, Any]:
@@ -179,12 +167,18 @@ def _note_steps(
         by_step[name] = [int(n) / len(images.values) for n in found.correct_by_step]
 
 
-def _on_lava(stages: Stages, images: Images, rows: _Rows, seed: int) -> Verification:
+def _on_lava(
+    stages: Stages, images: Images, rows: _Rows, seed: int, placement: Placement
+) -> Verification:
     graph, few = stages.graph, images.first(stages.lava_images)
     messages = messages_of(graph, few, seed=seed)
     found = verify(graph, messages, "lava")
     counts = count_events(graph, found.recording.nodes, messages)
-    cost = estimate(graph, counts, chips.get(stages.chip))
+    traffic = TrafficRecorder(graph)
+    traffic(found.recording)
+    cost = estimate(
+        graph, counts, chips.get(stages.chip), traffic=traffic.traffic(), placement=placement
+    )
     predictions = found.recording.scores(graph).argmax(axis=1).astype(np.int64)
     rows.add("lava", predictions, **_figures(counts, cost))
     return found

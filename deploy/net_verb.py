@@ -11,7 +11,7 @@ from spikeship.deploy.console import DONE, Voice, check_writable
 from spikeship.deploy.importers.netx import read_netx
 from spikeship.hw_models import chips
 from spikeship.hw_models.graph import FixedGraph, Neuron, Node, Overflow, Readout
-from spikeship.hw_models.placement import place
+from spikeship.hw_models.placement.place import place
 
 SUFFIX = ".net"
 

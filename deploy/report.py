@@ -19,6 +19,7 @@ from rich.table import Table
 
 from spikeship.deploy import pictures
 from spikeship.deploy.pictures import ReportFigures
+from spikeship.deploy.placement_picture import placement_picture
 from spikeship.hw_models.atomic import replacing
 
 __all__ = ["ReportFigures", "table", "write_report"]
@@ -71,7 +72,7 @@ def write_report(
 
     Args:
         comparison: the JSON object of ``compare`` (or ``demo``: then ``verify`` is told too).
-        figures_data: what the three pictures show.
+        figures_data: what the pictures show.
         path: where to write; an older file there is replaced in one step.
 
     Returns:
@@ -100,6 +101,9 @@ def write_report(
         synops=pictures.synops(figures_data),
         raster=pictures.raster(figures_data),
         raster_label=figures_data.raster_label,
+        placement=(
+            None if figures_data.placement is None else placement_picture(figures_data.placement)
+        ),
         version=version("spikeship"),
     )
     with replacing(path) as temporary:
@@ -163,9 +167,9 @@ def _row(row: Mapping[str, Any], chip: Mapping[str, Any]) -> Row:
         num_steps=_count(row["num_steps"]),
         chip_steps=_count(row["chip_steps"]),
         synops=_count(row["synops"]),
-        energy=_si(energy_j, "J"),
-        energy_range=_energy_range(of_chip) if ranged else NONE,
-        latency=_si(row["latency_s"] if on_chip else None, "s"),
+        energy=si(energy_j, "J"),
+        energy_range=energy_range(of_chip) if ranged else NONE,
+        latency=si(row["latency_s"] if on_chip else None, "s"),
     )
 
 
@@ -176,26 +180,41 @@ def _chip_name(chip: Mapping[str, Any]) -> str:
 
 def _chip(chip: Mapping[str, Any]) -> dict[str, Any]:
     energy = chip["energy_j"]
-    total = _si(energy["dynamic"] + energy["static"], "J")
+    total = si(energy["dynamic"] + energy["static"], "J")
     return {
         "name": _chip_name(chip),
         "energy": total,
-        "energy_range": _energy_range(energy),
+        "energy_range": energy_range(energy),
         "figures": [
             ("energy of one inference", total),
-            ("its range", _energy_range(energy)),
-            ("of it dynamic", _si(energy["dynamic"], "J")),
-            ("of it static", _si(energy["static"], "J")),
-            ("time of one inference", _si(chip["latency_s"], "s")),
+            ("its range", energy_range(energy)),
+            ("of it dynamic", si(energy["dynamic"], "J")),
+            ("of it static", si(energy["static"], "J")),
+            ("time of one inference", si(chip["latency_s"], "s")),
             ("serial slots of the busiest core a step", _count(chip["cycles_per_step"])),
             ("cores", _count(chip["cores"]) + ("" if chip["fits"] else " (does not fit)")),
+            *_beside(chip),
         ],
         "assumptions": list(chip["assumptions"]),
     }
 
 
+def _beside(chip: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The host's row, and what decides the time, where the estimate says them."""
+    rows = []
+    if "bottleneck" in chip:
+        found = chip["bottleneck"]
+        rows.append(("what decides the time", f"{found['limit']}, busiest in {found['layer']}"))
+    if "host" in chip:
+        host = chip["host"]
+        known = host["energy_j"] is not None
+        share = f"{si(host['energy_j'], 'J')}, {si(host['latency_s'], 's')}" if known else "unknown"
+        rows.append(("the host's share, not in these figures", share))
+    return rows
+
+
 def _gpu(gpu: Mapping[str, Any]) -> dict[str, Any]:
-    energy, latency = _si(gpu["energy_j"], "J"), _si(gpu["latency_s"], "s")
+    energy, latency = si(gpu["energy_j"], "J"), si(gpu["latency_s"], "s")
     return {
         "kind": gpu["kind"],
         "energy": energy,
@@ -205,11 +224,11 @@ def _gpu(gpu: Mapping[str, Any]) -> dict[str, Any]:
             ("energy of one inference", energy),
             (
                 "its range",
-                f"{_si(gpu['low'], 'J')} or more" if gpu["high"] is None else _energy_range(gpu),
+                f"{si(gpu['low'], 'J')} or more" if gpu["high"] is None else energy_range(gpu),
             ),
             ("time of one call", latency),
             ("inferences a call", _count(gpu["inferences_per_call"])),
-            ("power of the idle GPU", _si(gpu["idle_power_w"], "W")),
+            ("power of the idle GPU", si(gpu["idle_power_w"], "W")),
         ],
         "assumptions": list(gpu["assumptions"]),
     }
@@ -226,12 +245,12 @@ def _interval(fractions: tuple[float, float] | None) -> str:
     return f"{100 * low:.1f}–{100 * high:.1f} %"
 
 
-def _energy_range(energy: Mapping[str, float]) -> str:
+def energy_range(energy: Mapping[str, float]) -> str:
     """Both ends in the unit of the upper one, e.g. ``0.9–21 µJ``."""
     low, high = energy["low"], energy["high"]
     exponent = _exponent(high)
     lower = float(f"{low / 10.0**exponent:.3g}")
-    return f"{lower:,.4g}–{_si(high, 'J')}"
+    return f"{lower:,.4g}–{si(high, 'J')}"
 
 
 def _count(number: float | None) -> str:
@@ -240,7 +259,7 @@ def _count(number: float | None) -> str:
     return f"{number / 1e6:,.3g} M" if number >= 1e6 else f"{number:,.0f}"
 
 
-def _si(value: float | None, unit: str) -> str:
+def si(value: float | None, unit: str) -> str:
     """Three digits and the unit with its prefix, e.g. ``3.21 µJ``."""
     if value is None or not math.isfinite(value):
         return NONE

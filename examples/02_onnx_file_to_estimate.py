@@ -16,7 +16,8 @@ from spikeship.deploy.evaluate import evaluate_graph, wilson
 from spikeship.deploy.inputs import of_set
 from spikeship.deploy.quantize import quantize
 from spikeship.hw_models import chips
-from spikeship.hw_models.energy import estimate
+from spikeship.hw_models.cost.traffic import TrafficRecorder
+from spikeship.hw_models.estimate import estimate
 from spikeship.training import data
 from spikeship.training.ann import train_ann
 from spikeship.training.convert import convert
@@ -45,12 +46,13 @@ def main(path: Path) -> None:
     train, test = of_set(digits, split="train"), of_set(digits, split="test")
     snn = convert(from_onnx(path), train.values[:256], num_steps=32, data=train.data)
     graph = quantize(to_nir(snn))
-    found = evaluate_graph(graph, test, seed=0)
+    traffic = TrafficRecorder(graph)
+    found = evaluate_graph(graph, test, seed=0, recorder=traffic)
     correct = test.correct(found.predictions)
     low, high = wilson(correct, len(test.values))
     print(f"in integers: {correct} of {len(test.values)} right (95 %: {low:.3f} to {high:.3f})")
     for name in ("loihi1", "loihi2"):
-        cost = estimate(graph, found.counts, chips.get(name))
+        cost = estimate(graph, found.counts, chips.get(name), traffic=traffic.traffic())
         total = cost.energy.dynamic + cost.energy.static
         print(
             f"{name}, estimated per image: {total:.2e} J ({cost.energy.low:.1e} to "

@@ -1,18 +1,16 @@
-"""The GPU reference: joules measured with NVML, or a stated model; the two are never mixed."""
+"""The GPU reference: joules that were measured, or a stated model; the two are never mixed."""
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from spikeship.hw_models.chips.spec import Constant
+from spikeship.hw_models.meters.measuring import Measurement
 
-MIN_SECONDS = 10.0  # shorter runs see too little of the counter to be trusted
 FLOPS_PER_MAC = 2
 
 
 class GpuError(ValueError):
-    """Nothing could be measured or modelled; the message says what is missing."""
+    """Nothing can be modelled or read; the message says what is missing."""
 
 
 @dataclass(frozen=True)
@@ -55,142 +53,18 @@ class GpuReference:
         }
 
 
-class EnergyMeter(Protocol):
-    """A GPU whose energy can be read."""
-
-    @property
-    def device(self) -> str:
-        """Name of the GPU."""
-        ...
-
-    def energy_j(self) -> float:
-        """Joules drawn since some fixed moment."""
-        ...
-
-    def synchronize(self) -> None:
-        """Wait until the GPU has done all it was given."""
-        ...
-
-
-class NvmlMeter:
-    """The total energy counter of torch's current CUDA device (Volta and later).
-
-    Args:
-        nvml: the ``pynvml`` module.
-        cuda: the ``torch.cuda`` module.
-
-    Raises:
-        GpuError: there is no CUDA device, or NVML does not know it.
-    """
-
-    def __init__(self, nvml: Any, cuda: Any) -> None:
-        if not cuda.is_available():
-            raise GpuError("gpu: no CUDA device here; use the modelled reference instead")
-        self._nvml, self._cuda = nvml, cuda
-        uuid = str(cuda.get_device_properties(cuda.current_device()).uuid)
-        try:
-            nvml.nvmlInit()
-            # by UUID, since CUDA_VISIBLE_DEVICES renumbers torch's devices and not NVML's
-            self._handle = nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
-            self.device = str(nvml.nvmlDeviceGetName(self._handle))
-        except nvml.NVMLError as error:
-            raise GpuError(
-                f"gpu: NVML does not open GPU-{uuid} ({error}); use the modelled reference instead"
-            ) from error
-
-    def energy_j(self) -> float:
-        """Joules drawn since the driver was loaded."""
-        try:
-            return float(self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)) / 1e3
-        except self._nvml.NVMLError as error:
-            raise GpuError(
-                f"gpu {self.device!r} has no energy counter ({error}); it takes Volta or later, "
-                "use the modelled reference instead"
-            ) from error
-
-    def synchronize(self) -> None:
-        """Wait until the GPU has done all it was given."""
-        self._cuda.synchronize()
-
-
-def _open_meter() -> EnergyMeter:
-    import pynvml
-    import torch
-
-    return NvmlMeter(pynvml, torch.cuda)
-
-
-def measure(
-    run: Callable[[], None],
-    inferences_per_call: int,
-    seconds: float = MIN_SECONDS,
-    *,
-    idle_seconds: float = 5.0,
-    meter: EnergyMeter | None = None,
-    clock: Callable[[], float] = time.perf_counter,
-    sleep: Callable[[float], None] = time.sleep,
-) -> GpuReference:
-    """Measure joules and seconds of ``run`` on the GPU, idle power subtracted.
-
-    ``run`` is called once to warm up, then the idle GPU is read for ``idle_seconds``, then ``run``
-    is called, each time to its end, until ``seconds`` have passed.
-
-    Args:
-        run: does ``inferences_per_call`` inferences on the GPU.
-        inferences_per_call: its batch size.
-        seconds: least duration of the work, at least 10.
-        idle_seconds: duration of the idle reading.
-        meter: what reads the GPU; torch's current CUDA device if None.
-        clock: seconds since some moment.
-        sleep: waits so many seconds.
-
-    Raises:
-        GpuError: no CUDA device or counter here, too short a run, or work that draws no more than
-            idling does.
-    """
-    if seconds < MIN_SECONDS or idle_seconds <= 0 or inferences_per_call < 1:
-        raise GpuError(
-            f"gpu: {seconds} s of work, {idle_seconds} s idle, {inferences_per_call} inferences a "
-            f"call; measure at least {MIN_SECONDS:g} s, some idle time and one inference a call"
-        )
-    meter = meter or _open_meter()
-    run()
-    meter.synchronize()
-
-    before, start = meter.energy_j(), clock()
-    sleep(idle_seconds)
-    idle_power = (meter.energy_j() - before) / (clock() - start)
-
-    calls = 0
-    before, start = meter.energy_j(), clock()
-    while (elapsed := clock() - start) < seconds:
-        run()
-        meter.synchronize()
-        calls += 1
-    drawn = meter.energy_j() - before
-    inferences = calls * inferences_per_call
-    above_idle = drawn - idle_power * elapsed
-    if above_idle <= 0:
-        raise GpuError(
-            f"gpu {meter.device!r}: {drawn:.3g} J in {elapsed:.3g} s is not above its idle "
-            f"{idle_power:.3g} W; stop what else runs there, or measure a larger batch"
-        )
+def measured(measurement: Measurement) -> GpuReference:
+    """The reference that a measurement is."""
     return GpuReference(
         kind="measured",
-        device=meter.device,
-        energy_j=above_idle / inferences,
-        latency_s=elapsed / calls,
-        inferences_per_call=inferences_per_call,
-        low=above_idle / inferences,
-        high=drawn / inferences,
-        idle_power_w=idle_power,
-        assumptions=(
-            f"measured with NVML's energy counter: {calls} calls of {inferences_per_call} "
-            f"inferences in {elapsed:.3g} s",
-            f"idle power of {idle_power:.3g} W, read for {idle_seconds:g} s after a warm-up, is "
-            "subtracted; high holds it",
-            "latency is a whole call's; the host's energy is not in it",
-        ),
+        device=measurement.device,
+        energy_j=measurement.energy_j,
+        latency_s=measurement.latency_s,
+        inferences_per_call=measurement.inferences_per_call,
+        low=measurement.low,
+        high=measurement.high,
+        idle_power_w=measurement.idle_power_w,
+        assumptions=measurement.assumptions,
     )
 
 

@@ -76,7 +76,7 @@ def test_what_does_not_fit_the_chip_is_said(
     wide = write_net(tmp_path / "wide.net", [dense([[-201, 7], [5, 90]])])
     run("quantize", wide, "-o", net)
     said = capsys.readouterr().err
-    assert "'layer_0' does not fit loihi2: weights of 9 bits where 8 are possible" in said
+    assert "'layer_0' does not fit loihi2: weight bits: it needs 9 where there are 8" in said
 
 
 @pytest.mark.parametrize("name", ["spiking", "graded"])

@@ -1,48 +1,35 @@
-"""Cores by neurons and synaptic memory, and what does not fit."""
+"""What a core holds of a layer: neurons, bits and axons under each rule."""
 
-from typing import Any, Literal
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from placed import (
+    LOIHI1,
+    LOIHI2,
+    bits,
+    chain,
+    conv_graph,
+    dense_graph,
+    fewest,
+    held,
+)
 
 from spikeship.hw_models import chips
-from spikeship.hw_models.graph import Conv, Dense, FixedGraph, Input, Neuron, Readout, Sparse
-from spikeship.hw_models.placement import place
-
-LOIHI1, LOIHI2 = chips.get("loihi1"), chips.get("loihi2")
-CORE_BITS = 128 * 1024 * 8
-Reset = Literal["subtract", "zero"]
-
-
-def dense_graph(inputs: int, outputs: int, reset: Reset = "zero", **fields: Any) -> FixedGraph:
-    fc = Dense(
-        name="fc",
-        source="input",
-        target="n",
-        weight=np.zeros((outputs, inputs), dtype=np.int16),
-        **fields,
-    )
-    source = Input("input", (inputs,), signed=False)
-    return FixedGraph(source, (Neuron("n", (outputs,), np.array(1), reset=reset),), (fc,))
-
-
-def conv_graph(
-    channels: int,
-    outputs: int,
-    side: int,
-    reset: Reset = "zero",
-    signed: bool = False,
-    **fields: Any,
-) -> FixedGraph:
-    conv = Conv(
-        name="conv", source="input", target="n", padding=(1, 1),
-        weight=np.zeros((outputs, channels, 3, 3), dtype=np.int16), **fields,
-    )  # fmt: skip
-    source = Input("input", (channels, side, side), signed=signed)
-    node = Neuron("n", (outputs, side, side), np.array(1), reset=reset)
-    return FixedGraph(source, (node,), (conv,))
+from spikeship.hw_models.graph import (
+    Dense,
+    FixedGraph,
+    Identity,
+    Input,
+    Neuron,
+    Readout,
+    Sparse,
+)
+from spikeship.hw_models.placement.place import place
+from spikeship.hw_models.placement.placement import (
+    Rules,
+)
+from spikeship.hw_models.placement.splits import Split
 
 
 def test_chips_by_name() -> None:
@@ -52,22 +39,37 @@ def test_chips_by_name() -> None:
 
 
 def test_neuron_limit_and_soft_reset() -> None:
-    assert place(dense_graph(1, 1024), LOIHI1).cores == 1
-    assert place(dense_graph(1, 1025), LOIHI1).cores == 2
+    assert fewest(dense_graph(1, 1024), LOIHI1) == [Split()]
+    assert fewest(dense_graph(1, 1025), LOIHI1) == [Split(2)]
     # soft reset takes two compartments on Loihi 1, one on Loihi 2
-    assert place(dense_graph(1, 1024, "subtract"), LOIHI1).cores == 2
-    assert place(dense_graph(1, 8192, "subtract"), LOIHI2).cores == 1
-    two = place(dense_graph(1, 8193), LOIHI2)
-    assert (two.cores, two.layers[0].limit) == (2, "neurons")
+    assert fewest(dense_graph(1, 1024, "subtract"), LOIHI1) == [Split(2)]
+    assert fewest(dense_graph(1, 8192, "subtract"), LOIHI2) == [Split()]
+    assert place(dense_graph(1, 8193), LOIHI2, cores=2).layers[0].limit == "neurons"
 
 
 def test_dense_memory_limit() -> None:
     # 1,024 weights of 8 bits a neuron: 128 neurons fill a core
-    assert place(dense_graph(1024, 128), LOIHI2).cores == 1
-    placed = place(dense_graph(1024, 129), LOIHI2)
-    assert (placed.cores, placed.layers[0].limit) == (2, "synaptic memory")
-    assert placed.layers[0].synapse_bits == 129 * 1024 * 8
-    assert place(dense_graph(1024, 256, num_weight_bits=4), LOIHI2).cores == 1
+    assert fewest(dense_graph(1024, 128), LOIHI2) == [Split()]
+    layer = place(dense_graph(1024, 129), LOIHI2, cores=2).layers[0]
+    assert (layer.channel_groups, layer.limit) == (2, "synaptic memory")
+    assert bits(layer) == 129 * 1024 * 8
+    assert fewest(dense_graph(1024, 256, num_weight_bits=4), LOIHI2) == [Split()]
+
+
+def test_state_shares_a_core_with_synapses_on_loihi2() -> None:
+    # u, v and a refractory count: 54 bits a neuron beside 16 weights of 8
+    graph = dense_graph(16, 8192)
+    neuron = replace(graph.nodes[0], du=0, refractory=1)
+    small = FixedGraph(graph.input, (neuron,), graph.synapses)
+    (core,) = place(small, LOIHI2, cores=1).layers[0].cores
+    assert (core.synapse_bits, core.state_bits) == (8192 * 128, 8192 * 54)
+    assert LOIHI2.core_memory is not None
+    tight = replace(LOIHI2, core_memory=replace(LOIHI2.core_memory, value=8192 * 182))
+    assert fewest(small, tight) == [Split()]
+    tight = replace(LOIHI2, core_memory=replace(LOIHI2.core_memory, value=8192 * 182 - 1))
+    assert fewest(small, tight) == [Split(2)]
+    assert place(small, tight, cores=2).layers[0].limit == "state memory"
+    assert place(dense_graph(1, 4), LOIHI1, cores=1).layers[0].cores[0].state_bits == 4 * 24
 
 
 def test_sparse_memory_holds_indices() -> None:
@@ -79,25 +81,73 @@ def test_sparse_memory_holds_indices() -> None:
     source = Input("input", (entries,), signed=False)
     graph = FixedGraph(source, (Neuron("n", (4,), np.array(1)),), (synapse,))
     # 8 bits of weight and 10 or 13 of index
-    assert place(graph, LOIHI1).layers[0].synapse_bits == 4 * entries * 18
-    assert place(graph, LOIHI2).layers[0].synapse_bits == 4 * entries * 21
+    assert bits(place(graph, LOIHI1).layers[0]) == 4 * entries * 18
+    assert bits(place(graph, LOIHI2).layers[0]) == 4 * entries * 21
+
+
+def test_delays_that_differ_are_stored_beside_the_weights() -> None:
+    graph = dense_graph(4, 2)
+    fc = replace(graph.synapses[0], delays=np.array([[0, 5, 0, 0], [0, 0, 0, 0]]))
+    ungated = FixedGraph(graph.input, graph.nodes, (fc,), gated=False)
+    assert bits(place(ungated, LOIHI2).layers[0]) == 8 * (8 + 3)
+    assert bits(place(dense_graph(4, 2, delays=np.full((1, 1), 5)), LOIHI2).layers[0]) == 64
 
 
 def test_convolution_weights_are_stored_once_a_core() -> None:
-    # 64 * 64 * 9 weights fit a core, so tiles of positions cut the 16,384 neurons
-    layer = place(conv_graph(64, 64, 16), LOIHI1).layers[0]
-    assert (layer.cores, layer.channel_groups, layer.tiles, layer.limit) == (16, 1, 16, "neurons")
-    assert layer.synapse_bits == 16 * 64 * 64 * 9 * 8
+    # 64 * 64 * 9 weights fit a core: the 16,384 neurons alone take 16
+    graph = conv_graph(64, 64, 16)
+    layer = place(graph, LOIHI1, cores=16).layers[0]
+    assert (len(layer.cores), layer.limit) == (16, "neurons")
+    tiles = layer.row_tiles * layer.column_tiles
+    assert bits(layer) == tiles * 64 * 64 * 9 * 8
     # 512 * 512 * 9 bytes are 18 cores' memory: at most 28 channels a core, so 19 groups
-    layer = place(conv_graph(512, 512, 4), LOIHI2).layers[0]
-    assert (layer.cores, layer.channel_groups, layer.limit) == (19, 19, "synaptic memory")
+    graph = conv_graph(512, 512, 4)
+    assert fewest(graph, LOIHI2) == [Split(19)]
+    assert place(graph, LOIHI2, cores=19).layers[0].limit == "synaptic memory"
 
 
-def test_signed_spikes_double_the_first_weights_on_loihi1() -> None:
+def test_unshared_kernels_are_stored_for_every_neuron() -> None:
+    # 4 x 4 positions of a 3 x 3 kernel with padding 1: 100 taps; 13 bits of index
+    layer = place(conv_graph(2, 3, 4), LOIHI2, rules=Rules(kernels="unshared")).layers[0]
+    assert bits(layer) == 3 * 2 * 100 * (8 + 13)
+
+
+def test_population_axons_are_one_a_position_and_source_core() -> None:
+    # one core: 16 x 16 positions of the input; with single axons, times 8 channels
+    assert held(place(conv_graph(8, 2, 16), LOIHI2, cores=1)).cores[0].input_axons == 256
+    single = place(conv_graph(8, 2, 16), LOIHI2, cores=1, rules=Rules("single"))
+    assert held(single).cores[0].input_axons == 2048
+    # 64 positions more than 4,096 axons hold one by one: two tiles with a halo of one row
+    wide = conv_graph(17, 1, 16)
+    assert fewest(wide, LOIHI2) == [Split()]
+    (split,) = fewest(wide, LOIHI2, Rules("single"))
+    assert split in (Split(1, 2, 1), Split(1, 1, 2))
+    layer = held(place(wide, LOIHI2, cores=2, rules=Rules("single")))
+    assert [core.input_axons for core in layer.cores] == [17 * 16 * 9] * 2
+    assert layer.limit == "input axons"
+
+
+def test_dense_axons_are_one_a_source_core() -> None:
+    graph = chain(4, 4096, 300)  # n2's memory: 32 neurons a core, 10 cores
+    placed = place(graph, LOIHI1, cores=14)
+    assert [layer.channel_groups for layer in placed.layers] == [4, 10]
+    assert {core.input_axons for core in placed.layers[1].cores} == {4}
+    assert {core.output_axons for core in placed.layers[0].cores} == {10}
+    single = place(graph, LOIHI1, rules=Rules("single"))
+    assert {core.input_axons for core in single.layers[1].cores} == {4096}
+    # 10 axons a neuron leave room for 409 neurons a core
+    splits = fewest(graph, LOIHI1, Rules("single"))
+    assert splits == [Split(-(-4096 // 409)), Split(10)]
+
+
+def test_signed_spikes_double_synapses_and_axons_on_loihi1() -> None:
     plain, signed = (conv_graph(8, 8, 4, signed=signed) for signed in (False, True))
-    assert place(signed, LOIHI1).layers[0].synapse_bits == 2 * 8 * 8 * 9 * 8
-    assert place(plain, LOIHI1).layers[0].synapse_bits == 8 * 8 * 9 * 8
-    assert place(signed, LOIHI2).layers[0].synapse_bits == 8 * 8 * 9 * 8
+    (on_off,) = place(signed, LOIHI1, cores=1).layers[0].cores
+    (one,) = place(plain, LOIHI1, cores=1).layers[0].cores
+    (graded,) = place(signed, LOIHI2, cores=1).layers[0].cores
+    assert on_off.synapse_bits == 2 * 8 * 8 * 9 * 8 == 2 * one.synapse_bits
+    assert on_off.input_axons == 2 * 16 == 2 * one.input_axons
+    assert (graded.synapse_bits, graded.input_axons) == (one.synapse_bits, one.input_axons)
     assert any("ON and OFF" in line for line in place(signed, LOIHI1).assumptions)
     assert not any("ON and OFF" in line for line in place(signed, LOIHI2).assumptions)
 
@@ -107,62 +157,19 @@ def test_direct_input_is_the_hosts_on_loihi1() -> None:
     graph = FixedGraph(
         Input("input", (4,), encoding="direct", max_message=127), (Readout("out", (2,)),), (fc,)
     )
-    assert any("host injects" in line for line in place(graph, LOIHI1).assumptions)
-    assert not any("host injects" in line for line in place(graph, LOIHI2).assumptions)
-    # not an ON/OFF pair as well
-    assert place(graph, LOIHI1).layers[0].synapse_bits == 2 * 4 * 8
+    placed = place(graph, LOIHI1, cores=1)
+    (core,) = placed.layers[0].cores
+    assert (core.synapse_bits, core.input_axons, placed.injected) == (0, 0, ("fc",))
+    assert placed.fits
+    assert any("2 values a step from 8 multiply" in line for line in placed.assumptions)
+    placed = place(graph, LOIHI2, cores=1)
+    (core,) = placed.layers[0].cores
+    assert (core.synapse_bits, core.input_axons, placed.injected) == (64, 1, ())
 
 
-def test_delay_limit() -> None:
-    # the chip's delay 0 arrives in the next step, which is our delay 1
-    assert place(dense_graph(2, 2, delay=63), LOIHI1).fits
-    placed = place(dense_graph(2, 2, delay=64), LOIHI1)
-    assert not placed.fits
-    assert "'fc'" in placed.reasons[0] and "63 steps where at most 62" in placed.reasons[0]
-
-
-def test_neuron_whose_synapses_exceed_a_core_does_not_fit() -> None:
-    assert place(dense_graph(CORE_BITS // 8, 2), LOIHI1).fits
-    placed = place(dense_graph(CORE_BITS // 8 + 1, 2), LOIHI1)
-    assert not placed.fits
-    (reason,) = placed.reasons
-    assert "layer 'n'" in reason and "1,048,584 bits where a core holds 1,048,576" in reason
-    assert placed.cores == 3
-
-
-def test_more_cores_take_more_chips() -> None:
-    placed = place(dense_graph(8192, 4096), LOIHI2)  # 16 neurons a core
-    assert (placed.cores, placed.chips, placed.fits) == (256, 2, True)
-    assert any("256 cores take 2 chips" in line for line in placed.assumptions)
-
-
-def test_layers_share_no_core() -> None:
-    first = Dense(name="f1", source="input", target="a", weight=np.ones((2, 2), dtype=np.int16))
-    second = Dense(name="f2", source="a", target="out", weight=np.ones((2, 2), dtype=np.int16))
-    nodes = (Neuron("a", (2,), np.array(1)), Readout("out", (2,)))
-    placed = place(FixedGraph(Input("input", (2,)), nodes, (first, second)), LOIHI1)
-    assert [layer.name for layer in placed.layers] == ["a", "out"]
-    assert placed.cores == 2
-    assert any("axons" in line for line in placed.assumptions)
-
-
-@settings(max_examples=30, deadline=None)
-@given(
-    st.integers(1, 64),
-    st.integers(1, 96),
-    st.integers(1, 24),
-    st.sampled_from(["subtract", "zero"]),
-)
-def test_a_core_never_holds_more_than_its_limits(
-    channels: int, outputs: int, side: int, reset: Reset
-) -> None:
-    graph = conv_graph(channels, outputs, side, reset)
-    for chip in (LOIHI1, LOIHI2):
-        layer = place(graph, chip).layers[0]
-        held = -(-outputs // layer.channel_groups)
-        positions = -(-side * side // layer.tiles)
-        assert layer.cores == layer.channel_groups * layer.tiles
-        assert held * positions * layer.compartments <= chip.compartments_per_core.value
-        assert held * channels * 9 * 8 <= CORE_BITS
-        needed = -(-outputs * side * side * layer.compartments // chip.compartments_per_core.value)
-        assert layer.cores >= needed
+def test_messages_without_delay_pass_no_synapse() -> None:
+    through = Identity(name="i", source="input", target="n", delay=0)
+    graph = FixedGraph(Input("input", (9,)), (Neuron("n", (9,), np.array(1)),), (through,))
+    placed = place(graph, LOIHI2, cores=1)
+    (core,) = placed.layers[0].cores
+    assert (core.synapse_bits, core.input_axons, placed.injected) == (0, 0, ("i",))

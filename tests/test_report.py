@@ -371,6 +371,24 @@ def test_the_same_comparison_gives_the_same_bytes(
     assert comparison == untouched
 
 
+def test_the_cores_are_drawn_where_a_placement_is_given(
+    comparison: dict[str, Any], figures: ReportFigures, tmp_path: Path
+) -> None:
+    from dataclasses import replace
+
+    from estimate_cases import many_cores
+
+    from spikeship.deploy.placement_picture import PlacementFigure
+    from spikeship.hw_models import chips
+
+    without = Page(write_report(comparison, figures, tmp_path / "without.html"))
+    shown = PlacementFigure(many_cores(2, 3), chips.get("loihi1"), [0.5] * 6)
+    page = Page(write_report(comparison, replace(figures, placement=shown), tmp_path / "with.html"))
+    assert len(page.images) == len(without.images) + 1
+    assert "Cores of Loihi 2" in page.text and "Cores of" not in without.text
+    assert "layer1 3 cores" in str(page.images[2]["alt"])
+
+
 def test_rasters_that_do_not_belong_together_are_refused(figures: ReportFigures) -> None:
     uneven = {"a": np.zeros((3, 4), dtype=bool), "b": np.zeros((4, 4), dtype=bool)}
     with pytest.raises(ValueError, match="differ in chip steps"):

@@ -7,6 +7,7 @@ from spikeship.hw_models.graph import Neuron, Node
 
 Kind = Literal["measured", "simulated", "fitted", "stated", "assumed"]
 Level = Literal["low", "value", "high"]
+SynapseKind = Literal["conv", "dense", "sparse"]
 
 
 @dataclass(frozen=True)
@@ -51,21 +52,45 @@ class Limit:
 
 @dataclass(frozen=True)
 class EventCosts:
-    """What one event costs a core: all in joules, or all in seconds.
+    """What one event costs a core or its router: all in joules, or all in seconds.
 
     Attributes:
-        synop: one synaptic operation.
+        synop_conv, synop_dense, synop_sparse: one synaptic operation, by how its synapses are
+            stored.
         neuron_update: one compartment computed for one step.
         spike_out: one neuron firing.
         message_out: sending its spike to one core.
         message_in: receiving a spike on one core.
+        hop_x, hop_y: a spike's way from one tile to the next, E-W and N-S; in seconds, how long
+            it keeps the link.
     """
 
-    synop: Constant
+    synop_conv: Constant
+    synop_dense: Constant
+    synop_sparse: Constant
     neuron_update: Constant
     spike_out: Constant
     message_out: Constant
     message_in: Constant
+    hop_x: Constant
+    hop_y: Constant
+
+    def synop(self, kind: SynapseKind) -> Constant:
+        """Return the cost of an operation at a synapse stored this way."""
+        stored = {"conv": self.synop_conv, "dense": self.synop_dense, "sparse": self.synop_sparse}
+        return stored[kind]
+
+
+@dataclass(frozen=True)
+class Host:
+    """What host and embedded processors take for one inference, beside the neuron cores.
+
+    Attributes:
+        seconds: an inference's time outside the chip's steps. joules: its energy.
+    """
+
+    seconds: Constant
+    joules: Constant
 
 
 @dataclass(frozen=True)
@@ -75,26 +100,34 @@ class ChipSpec:
     Attributes:
         name: name on the command line.
         cores_per_chip: neuron cores of a chip.
+        cores_per_tile: cores that share a router.
+        mesh_width: routers of the chip's mesh from east to west.
         compartments_per_core: neuron compartments of a core.
         soft_reset_compartments: compartments that a neuron with soft reset takes (hard reset and
             accumulating readouts take one).
         synaptic_memory: bits of a core that hold synapses.
+        core_memory: bits of a core that synapses and the neurons' state share; None where a
+            compartment brings its own state.
         input_axons, output_axons: per core.
         weight_bits: largest width of a weight.
         max_delay: steps by which a synapse can delay beyond the usual next step.
         message_bits: payload of a spike; 1 where a spike carries no number.
         kernel_rule: how the weights of a convolution are taken to be stored.
         energy: joules an event. time: seconds an event.
-        barriers: ``(cores, seconds)``: end-of-step barrier for up to that many cores, ascending.
+        barriers: ``(tiles, seconds)``: end-of-step barrier for up to that many tiles, ascending.
         static_power: watts of one chip whatever it does.
+        host: time and energy beside the neuron cores; None where nothing was measured.
         notes: assumptions that every estimate for this chip repeats.
     """
 
     name: str
     cores_per_chip: Limit
+    cores_per_tile: Limit
+    mesh_width: Limit
     compartments_per_core: Limit
     soft_reset_compartments: Limit
     synaptic_memory: Limit
+    core_memory: Limit | None
     input_axons: Limit
     output_axons: Limit
     weight_bits: Limit
@@ -105,6 +138,7 @@ class ChipSpec:
     time: EventCosts
     barriers: tuple[tuple[int, Constant], ...]
     static_power: Constant
+    host: Host | None
     notes: tuple[str, ...]
 
     @property
@@ -117,9 +151,12 @@ class ChipSpec:
         soft = isinstance(node, Neuron) and node.reset == "subtract"
         return self.soft_reset_compartments.value if soft else 1
 
-    def barrier(self, cores: int) -> Constant:
-        """Seconds of the barrier over this many cores; beyond the table its last row."""
+    def barrier(self, tiles: int) -> Constant:
+        """Seconds of the barrier over this many tiles.
+
+        Between two rows of the table the larger one, beyond it the last.
+        """
         for most, constant in self.barriers:
-            if cores <= most:
+            if tiles <= most:
                 return constant
         return self.barriers[-1][1]

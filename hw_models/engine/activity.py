@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from spikeship.hw_models.engine.layout import from_last
 from spikeship.hw_models.graph import FixedGraph, Readout
 
+BYTE = 255
+
 
 @dataclass(frozen=True, eq=False)
 class Piece:
@@ -32,6 +34,15 @@ def piece(images: slice, begin: int, values: NDArray[Any]) -> Piece:
     if values.dtype == np.uint8:
         return Piece(images, begin, np.packbits(values, axis=-1), packed=True)
     return Piece(images, begin, values.copy(), packed=False)
+
+
+def sending(messages: NDArray[Any]) -> NDArray[np.float32]:
+    """How many images send a message: (images, ...) that are not 0, as (...)."""
+    total = np.zeros(messages.shape[1:], np.float32)
+    for begin in range(0, len(messages), BYTE):  # their number fits a byte
+        some = (messages[begin : begin + BYTE] != 0).view(np.uint8)
+        total += some.sum(axis=0, dtype=np.uint8)
+    return total
 
 
 class Activity(Mapping[str, NDArray[Any]]):
@@ -88,6 +99,22 @@ class Activity(Mapping[str, NDArray[Any]]):
             last = min(depth + self.num_steps, total)
             chip[:, last:] = chip[:, last - 1 : last]
         return from_last(chip, node.shape)
+
+    def sending(self, name: str) -> NDArray[np.float32]:
+        """How many images send a message from each neuron in each step, (T + D, *shape)."""
+        node = self.graph.node(name)
+        neurons = int(np.prod(node.shape, dtype=np.int64))
+        total = self.graph.chip_steps(self.num_steps)
+        depth = self.graph.depths[name] if self.graph.gated else 0
+        found = np.zeros((total, neurons), np.float32)
+        for part in self.pieces[name]:
+            values = part.values
+            if part.packed:
+                values = np.unpackbits(values, axis=-1, count=neurons)
+            begin = depth + part.begin
+            end = min(begin + values.shape[1], total)
+            found[begin:end] += sending(values[:, : max(0, end - begin)])
+        return from_last(found, node.shape)
 
 
 class Joined(Mapping[str, NDArray[Any]]):

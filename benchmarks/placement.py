@@ -1,0 +1,122 @@
+"""Places the paper's networks on both chips: cores, chips, seconds, what decides, what fits.
+
+Run from the repository's root::
+
+    python benchmarks/placement.py [--axons single] [--kernels unshared] [--large] [--json FILE]
+
+Weights are initial ones: a placement depends on their shapes and widths alone. CIFAR-10 networks
+take Poisson input over 10 steps, ResNet34 direct input of 224 x 224 pixels over 4. ``--large``
+adds VGG16 at 224 x 224, whose 138 million weights take minutes and 7 GB to make.
+"""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from untrained import untrained
+
+from spikeship.hw_models import chips
+from spikeship.hw_models.atomic import replacing
+from spikeship.hw_models.chips.spec import ChipSpec
+from spikeship.hw_models.graph import FixedGraph
+from spikeship.hw_models.placement.place import place
+from spikeship.hw_models.placement.placement import PlacedLayer, Rules
+
+# architecture, side of an image, classes, T
+NETWORKS = (
+    ("vgg5", 32, 10, 10),
+    ("vgg16", 32, 10, 10),
+    ("resnet20", 32, 10, 10),
+    ("resnet34", 224, 1000, 4),
+)
+LARGE = ("vgg16", 224, 1000, 4)
+
+
+def network(arch: str, side: int, classes: int, num_steps: int) -> FixedGraph:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(1, 3, side, side, generator=generator)
+    return untrained(arch, images, num_steps=num_steps, classes=classes)
+
+
+def row_of(graph: FixedGraph, chip: ChipSpec, rules: Rules) -> dict[str, Any]:
+    """A placement as a row, with the seconds that it took."""
+    begin = time.perf_counter()
+    placed = place(graph, chip, rules=rules)
+    seconds = time.perf_counter() - begin
+    return {
+        "chip": chip.name,
+        "cores": placed.cores,
+        "chips": placed.chips,
+        "fits": placed.fits,
+        "seconds": seconds,
+        "misfits": list(placed.reasons),
+        "assumptions": list(placed.assumptions),
+        "injected": list(placed.injected),
+        "layers": [layer_row(layer, chip) for layer in placed.layers],
+    }
+
+
+def layer_row(layer: PlacedLayer, chip: ChipSpec) -> dict[str, Any]:
+    """Split, what decided it, and how full its fullest core is, by limit."""
+    fullest = {
+        "neurons": max(c.compartments for c in layer.cores) / chip.compartments_per_core.value,
+        "synaptic memory": max(c.synapse_bits for c in layer.cores) / chip.synaptic_memory.value,
+        "input axons": max(c.input_axons for c in layer.cores) / chip.input_axons.value,
+        "output axons": max(c.output_axons for c in layer.cores) / chip.output_axons.value,
+    }
+    if chip.core_memory is not None:
+        most = max(c.synapse_bits + c.state_bits for c in layer.cores)
+        fullest["state memory"] = most / chip.core_memory.value
+    return {
+        "name": layer.name,
+        "cores": len(layer.cores),
+        "split": [layer.channel_groups, layer.row_tiles, layer.column_tiles],
+        "limit": layer.limit,
+        "fullest": fullest,
+    }
+
+
+def tell(arch: str, side: int, row: dict[str, Any]) -> None:
+    fits = "fits" if row["fits"] else "does not fit"
+    print(
+        f"{arch} {side}x{side} on {row['chip']}: {row['cores']:,} cores, {row['chips']} "
+        f"chip{'s' * (row['chips'] > 1)}, {fits}; placed in {row['seconds']:.2f} s"
+    )
+    for line in row["misfits"]:
+        print(f"  {line}")
+    for layer in row["layers"]:
+        groups, rows, columns = layer["split"]
+        shares = ", ".join(f"{name} {share:.0%}" for name, share in layer["fullest"].items())
+        print(
+            f"  {layer['name']:<32} {layer['cores']:>5} = {groups} groups x {rows} x {columns}"
+            f"  {layer['limit']:<16} {shares}"
+        )
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--axons", choices=("population", "single"), default="population")
+    parser.add_argument("--kernels", choices=("shared", "unshared"), default="shared")
+    parser.add_argument("--large", action="store_true", help="VGG16 at 224 x 224 as well")
+    parser.add_argument("--json", type=Path, help="file to write the rows to")
+    options = parser.parse_args(argv)
+    rules = Rules(options.axons, options.kernels)
+    rows = []
+    for arch, side, classes, num_steps in (*NETWORKS, *([LARGE] if options.large else [])):
+        graph = network(arch, side, classes, num_steps)
+        for chip in chips.CHIPS.values():
+            row = row_of(graph, chip, rules)
+            tell(arch, side, row)
+            rows.append({"network": arch, "side": side, "num_steps": num_steps, **row})
+    if options.json:
+        with replacing(options.json) as temporary:
+            temporary.write_text(json.dumps({"rules": vars(rules), "rows": rows}, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""What a what-if gives: its points, where energy breaks even, and both as one JSON object."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from spikeship.deploy.break_even import Crossing
+from spikeship.deploy.references import Reference
+
+Axis = Literal["steps", "weight_bits", "rate"]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One estimate.
+
+    Attributes:
+        axis: what was varied. at: its value. chip: the chip's name.
+        source: ``simulated`` (run as it is), ``quantized anew`` (and run), ``cut for placement``
+            or ``scaled`` (another run's counts).
+        accuracy: share of right answers where the network was run, else None.
+        found: the estimate's JSON object. reasons: what does not fit.
+        synapse_bits: synaptic memory on all cores.
+    """
+
+    axis: Axis
+    at: float
+    chip: str
+    source: str
+    accuracy: float | None
+    found: Mapping[str, Any]
+    reasons: tuple[str, ...]
+    synapse_bits: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the point, its energy as low, value and high."""
+        energy = self.found["energy_j"]
+        return {
+            "axis": self.axis,
+            "at": self.at,
+            "chip": self.chip,
+            "source": self.source,
+            "accuracy": self.accuracy,
+            "energy_j": {
+                "low": energy["low"],
+                "value": energy["dynamic"] + energy["static"],
+                "high": energy["high"],
+                "dynamic": energy["dynamic"],
+                "static": energy["static"],
+            },
+            "latency_s": self.found["latency_s"],
+            "latency_range_s": list(self.found["latency_range_s"]),
+            "throughput_per_s": self.found["throughput_per_s"],
+            "host": dict(self.found["host"]),
+            "cores": self.found["cores"],
+            "chips": self.found["chips"],
+            "synapse_bits": self.synapse_bits,
+            "fits": self.found["fits"],
+            "reasons": list(self.reasons),
+        }
+
+
+@dataclass(frozen=True)
+class BreakEven:
+    """Where a chip's energy meets a reference's, as factors on the counted firing rate.
+
+    Attributes:
+        chip: its name. against: the reference's.
+        value: from the figures used. low: from the chip's high end and the reference's low one.
+        high: the other way round.
+        spikes_per_step: mean messages of a spiking neuron in a step, at factor 1.
+        most: the factor at which the busiest layer sends in every step.
+    """
+
+    chip: str
+    against: str
+    low: Crossing
+    value: Crossing
+    high: Crossing
+    spikes_per_step: float
+    most: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return factors, and rates as messages a neuron and step."""
+
+        def told(found: Crossing) -> dict[str, Any]:
+            rate = None if found.factor is None else found.factor * self.spikes_per_step
+            return {**found.to_json(), "spikes_per_step": rate}
+
+        return {
+            "chip": self.chip,
+            "against": self.against,
+            "low": told(self.low),
+            "value": told(self.value),
+            "high": told(self.high),
+            "counted_spikes_per_step": self.spikes_per_step,
+            "largest_factor": self.most,
+        }
+
+
+@dataclass(frozen=True)
+class WhatIf:
+    """All points of one network.
+
+    Attributes:
+        network: what was varied: num_steps, weight_bits, images, data.
+        chips: names, in the order asked for.
+        points: estimates.
+        references: what the chips' energies are held against.
+        break_even: for each chip and reference.
+        left_out: values that were asked for and cannot be, each with the reason.
+        assumptions: what the numbers rest on, beside each estimate's own.
+    """
+
+    network: Mapping[str, Any]
+    chips: tuple[str, ...]
+    points: tuple[Point, ...]
+    references: tuple[Reference, ...]
+    break_even: tuple[BreakEven, ...]
+    left_out: tuple[str, ...]
+    assumptions: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object of the command line's ``what-if``."""
+        return {
+            "kind": "estimated",
+            "network": dict(self.network),
+            "chips": list(self.chips),
+            "points": [point.to_json() for point in self.points],
+            "references": [reference.to_json() for reference in self.references],
+            "break_even": [found.to_json() for found in self.break_even],
+            "left_out": list(self.left_out),
+            "assumptions": list(self.assumptions),
+        }

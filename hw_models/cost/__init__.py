@@ -1,0 +1,1 @@
+"""What a placed network costs a chip: work of each core, time of each step, energy."""

@@ -1,0 +1,164 @@
+"""Traffic: how often every neuron sends in every step, mean over images.
+
+Recorded, or spread evenly where only a layer's total is known. Recorded arrays take 4 bytes a
+neuron and step, however many images (VGG16 at T = 100: 132 MB, twice that while they are made); a
+layer spread evenly takes 4 bytes a step.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikeship.hw_models.counts import CountError, EventCounts, working_steps
+from spikeship.hw_models.engine.activity import Activity, sending
+from spikeship.hw_models.engine.tally import count_nonzero
+from spikeship.hw_models.graph import FixedGraph, Readout, SpikingNode
+from spikeship.hw_models.recording import Recording
+
+Sent = NDArray[np.float32]
+MOST_BYTES = 2**31
+
+
+@dataclass(frozen=True, eq=False)
+class Traffic:
+    """Mean messages that every neuron sends, per image.
+
+    Attributes:
+        messages: by name of a sending node, the input among them, (steps, *shape), at the chip
+            step in which they are sent: T of them for the input, T + D for a node. Several steps
+            or neurons may share memory.
+        recorded: whether neurons differ as they did in a run, not spread evenly.
+    """
+
+    messages: Mapping[str, Sent]
+    recorded: bool = False
+
+    @classmethod
+    def even(cls, graph: FixedGraph, counts: EventCounts) -> "Traffic":
+        """Each layer's count in each step, the same for all its neurons."""
+        sent = {graph.input.name: _spread(counts.input_spikes / counts.images, graph.input.shape)}
+        nodes = {node.name: node for node in graph.nodes}
+        for layer in counts.layers:
+            node = nodes[layer.name]
+            if not isinstance(node, Readout):
+                sent[node.name] = _spread(layer.spikes / counts.images, node.shape)
+        return cls(sent)
+
+    @classmethod
+    def uniform(cls, graph: FixedGraph, rate: float, num_steps: int) -> "Traffic":
+        """Every source neuron sends ``rate`` messages in each of its working steps."""
+        neurons = int(np.prod(graph.input.shape, dtype=np.int64))
+        sent = {graph.input.name: _spread(np.full(num_steps, rate * neurons), graph.input.shape)}
+        for node in senders(graph):
+            each = np.zeros(graph.chip_steps(num_steps))
+            each[working(graph, node.name, num_steps)] = rate
+            neurons = int(np.prod(node.shape, dtype=np.int64))
+            sent[node.name] = _spread(each * neurons, node.shape)
+        return cls(sent)
+
+    def check(self, graph: FixedGraph, num_steps: int) -> None:
+        """Refuse traffic that is not of this graph and T.
+
+        Raises:
+            CountError: a sender is missing or its array has another shape.
+        """
+        shapes = {graph.input.name: (num_steps, *graph.input.shape)}
+        steps = graph.chip_steps(num_steps)
+        shapes |= {node.name: (steps, *node.shape) for node in senders(graph)}
+        for name, shape in shapes.items():
+            found = self.messages[name].shape if name in self.messages else None
+            if found != shape:
+                raise CountError(
+                    f"traffic of node {name!r}: shape {found}, this graph at T={num_steps} needs "
+                    f"{shape}; record the run that is estimated"
+                )
+
+
+class TrafficRecorder:
+    """Adds up recordings of any number of batches: a recorder for evaluate_graph.
+
+    Args:
+        graph: the graph that is run.
+        most_bytes: of memory. Of a run that needs more, only each layer's total in each step is
+            kept, and its traffic is spread evenly.
+    """
+
+    def __init__(self, graph: FixedGraph, most_bytes: int = MOST_BYTES) -> None:
+        self.graph, self.most_bytes = graph, most_bytes
+        self.images = 0
+        self._sums: dict[str, Sent] = {}
+
+    def __call__(self, recording: Recording) -> None:
+        """Add some images' messages.
+
+        Raises:
+            CountError: they ran another number of steps than those before.
+        """
+        by_neuron = self._by_neuron(recording.num_steps)
+        count = sending if by_neuron else _in_all
+        self._add(self.graph.input.name, count(recording.input))
+        nodes = recording.nodes
+        for node in senders(self.graph):
+            if by_neuron and isinstance(nodes, Activity):
+                self._add(node.name, nodes.sending(node.name))
+            else:
+                self._add(node.name, count(nodes[node.name]))
+        self.images += len(recording.input)
+
+    def traffic(self) -> Traffic:
+        """The mean over all images so far.
+
+        Raises:
+            CountError: there were none.
+        """
+        if self.images == 0:
+            raise CountError("traffic: no images were recorded; run at least one")
+        share = np.float32(1 / self.images)
+        means = {name: total * share for name, total in self._sums.items()}
+        if all(mean.ndim > 1 for mean in means.values()):
+            return Traffic(means, recorded=True)
+        return Traffic(
+            {name: _spread(mean, self.graph.node(name).shape) for name, mean in means.items()}
+        )
+
+    def _by_neuron(self, num_steps: int) -> bool:
+        neurons = sum(int(np.prod(node.shape, dtype=np.int64)) for node in senders(self.graph))
+        # sums, and the means made of them
+        return 2 * 4 * neurons * self.graph.chip_steps(num_steps) <= self.most_bytes
+
+    def _add(self, name: str, messages: Sent) -> None:
+        """Add messages (steps, *shape), or (steps,) of all neurons together."""
+        if name not in self._sums:
+            self._sums[name] = np.zeros_like(messages)
+        before = self._sums[name]
+        if before.shape != messages.shape:
+            raise CountError(
+                f"traffic of node {name!r}: {len(messages)} steps after {len(before)}; record "
+                "batches of one run only"
+            )
+        before += messages
+
+
+def senders(graph: FixedGraph) -> tuple[SpikingNode, ...]:
+    """All nodes that send: the neurons."""
+    return tuple(node for node in graph.nodes if not isinstance(node, Readout))
+
+
+def working(graph: FixedGraph, name: str, num_steps: int) -> slice:
+    """Chip steps in which a node works: its own T where the graph is gated, else all."""
+    first = graph.depths[name] if graph.gated else 0
+    return slice(first, first + working_steps(graph, name, num_steps))
+
+
+def _in_all(messages: NDArray[Any]) -> Sent:
+    """How many messages (images, steps, ...) are not 0, (steps,)."""
+    return count_nonzero(messages).astype(np.float32)
+
+
+def _spread(totals: NDArray[np.floating], shape: tuple[int, ...]) -> Sent:
+    """A layer's messages per step, as (steps, *shape) that takes the memory of one neuron."""
+    each = (totals / int(np.prod(shape, dtype=np.int64))).astype(np.float32)
+    return np.broadcast_to(each.reshape(-1, *(1,) * len(shape)), (len(totals), *shape))

@@ -1,0 +1,1 @@
+"""Counters of joules, and the one way work is measured on them."""

@@ -1,0 +1,274 @@
+"""The benchmark of conventional hardware: its rows on a made meter, and its command."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import reference_subjects
+import torch
+from reference_rows import Bench, table
+from reference_subjects import Networks, Subject, on_cpu
+from spiking import chain, images
+
+from spikeship.deploy.ann import Ann, load
+from spikeship.deploy.gpu_row import read_gpu_result
+from spikeship.deploy.inputs import Images
+from spikeship.hw_models.gpu import GpuError
+from spikeship.hw_models.meters.measuring import Timing
+from spikeship.hw_models.meters.meter import EnergyMeter
+from spikeship.training.ann import evaluate_ann
+from spikeship.training.checkpoint import save_ann
+from spikeship.training.convert import convert
+from spikeship.training.models import build
+from spikeship.training.observe import evaluate
+from spikeship.training.to_nir import to_nir, write_nir
+
+pytest.importorskip("onnxscript", reason="onnxscript is not installed; make installs it")
+
+ROOT = Path(__file__).parents[1]
+
+
+def networks() -> Networks:
+    network = chain()
+    snn = convert(network, images(), num_steps=12)
+    labels = evaluate_ann(network, images(40)).numpy()
+    held_out = Images(images(40), labels, torch.arange(40), {"name": "noise"})
+    return Networks(Ann(network, {}, {}), snn, held_out, images(seed=3), "chain")
+
+
+@cache
+def subjects() -> tuple[Subject, ...]:
+    return tuple(on_cpu(networks(), 1))
+
+
+class Meter:
+    """A processor of 100 W over an idle 20 W; a call takes a second and what its batch takes."""
+
+    device, counter = "A CPU", "a counter"
+
+    def __init__(self, each_s: float = 0.25) -> None:
+        self.each_s, self.batch = each_s, 1
+        self.now = self.joules = 0.0
+
+    def energy_j(self) -> float:
+        return self.joules
+
+    def synchronize(self) -> None:
+        self._advance(1.0 + self.each_s * self.batch, 120.0)
+
+    def _advance(self, seconds: float, watts: float) -> None:
+        self.now += seconds
+        self.joules += seconds * watts
+
+    def state(self) -> dict[str, Any]:
+        return {"packages": ["package-0"]}
+
+    def timing(self) -> Timing:
+        return Timing(clock=lambda: self.now, sleep=lambda seconds: self._advance(seconds, 20.0))
+
+
+def watched(subject: Subject, meter: Meter, memory: int = 1 << 30) -> Subject:
+    """A subject that really runs, tells the meter its batch, and has so much memory."""
+
+    def prepare(places: torch.Tensor) -> torch.Tensor:
+        return subject.prepare(places)
+
+    def classify(given: torch.Tensor) -> torch.Tensor:
+        meter.batch = len(given)
+        if len(given) > memory and len(given) != 40:  # accuracy's 40 images come in one go
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return subject.classify(given)
+
+    return replace(subject, prepare=prepare, classify=classify)
+
+
+def bench(meter: Meter) -> Bench:
+    return Bench(networks(), meter.timing(), 0.01, lambda line: None)
+
+
+def test_every_subject_answers_as_the_network_it_is_of() -> None:
+    given = networks()
+    torch_float, onnx_float, whole, spiking = subjects()
+    own = evaluate_ann(given.ann.network, given.images.values).numpy()
+    assert np.array_equal(torch_float.predictions(given.images), own)
+    assert np.array_equal(onnx_float.predictions(given.images), own)
+    assert (whole.predictions(given.images) == own).mean() > 0.8
+    assert given.snn is not None
+    readout = evaluate(given.snn, given.images.values)
+    assert np.array_equal(spiking.predictions(given.images), readout.argmax(1).numpy())
+    assert [subject.num_steps for subject in (torch_float, spiking)] == [None, 12]
+
+
+def test_cuda_runs_the_ann_in_three_precisions_and_the_spiking_network(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Put on the CPU, which does in float16 what it is told and knows no TensorFloat32."""
+    for name in ("_ann", "_snn"):
+        make = getattr(reference_subjects, name)
+
+        def here(*given: Any, make: Any = make) -> Subject:
+            made: Subject = make(*("cpu" if value == "cuda" else value for value in given))
+            return made
+
+        monkeypatch.setattr(reference_subjects, name, here)
+    given = networks()
+    subjects = reference_subjects.on_cuda(given, 64)
+    own = evaluate_ann(given.ann.network, given.images.values).numpy()
+    assert given.snn is not None
+    spiking = evaluate(given.snn, given.images.values).argmax(1).numpy()
+    found = []
+    for subject in subjects:
+        with subject.setting():
+            setting = torch.backends.cudnn.conv.fp32_precision
+            found.append((subject.workload, subject.precision, setting))
+        expected = spiking if subject.workload == "snn" else own
+        assert (subject.predictions(given.images) == expected).mean() > 0.95
+        assert subject.largest == 64
+    assert found[:2] == [("ann", "float32", "ieee"), ("ann", "tf32", "tf32")]
+    assert [one[:2] for one in found[2:]] == [("ann", "float16"), ("snn", "float32")]
+    assert found[3][2] == "ieee"
+    kinds = [subject.prepare(torch.arange(2)).dtype for subject in subjects]
+    assert kinds == [torch.float32, torch.float32, torch.float16, torch.int8]
+    assert subjects[2].classify(subjects[2].prepare(torch.arange(2))).dtype == torch.float16
+
+
+def test_a_batch_is_of_the_size_asked_and_does_not_grow_with_encoding() -> None:
+    given = networks()
+    seen: list[tuple[int, ...]] = []
+    for subject in subjects():
+        keep: Callable[[torch.Tensor], Any] = lambda x: seen.append(tuple(x.shape))  # noqa: E731
+        replace(subject, classify=keep).work(given.images, 100)()
+    assert seen == [(100, 2, 8, 8)] * 3 + [(100, 12, 2, 8, 8)]
+
+
+def test_rows_on_a_meter_are_one_image_and_the_best_batch() -> None:
+    meter = Meter()
+    subject = watched(subjects()[0], meter, memory=8)
+    one, best = bench(meter).measured(subject, meter)
+    # 100 W above idle for 1.25 s; at a batch of 8 for 3 s
+    assert one["energy_j"] == pytest.approx(125.0) and one["inferences_per_call"] == 1
+    assert best["energy_j"] == pytest.approx(300 / 8) and best["inferences_per_call"] == 8
+    assert (one["latency_s"], best["latency_s"]) == (pytest.approx(1.25), pytest.approx(3.0))
+    assert one["idle_power_w"] == pytest.approx(20.0)
+    assert best["search"]["ended"] == "out of memory"
+    assert [tried["inferences_per_call"] for tried in best["search"]["batches"]] == [1, 2, 4, 8]
+    assert one["accuracy"] == best["accuracy"] == 1.0
+    assert (one["energy_kind"], one["batch"], best["batch"]) == ("measured", "one", "best")
+    json.dumps([one, best], allow_nan=False)
+
+
+def test_memory_that_ends_while_a_batch_is_prepared_ends_the_search_too() -> None:
+    meter = Meter()
+    subject = subjects()[0]
+
+    def prepare(places: torch.Tensor) -> torch.Tensor:
+        if 4 < len(places) < 40:
+            raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9")
+        return subject.prepare(places)
+
+    _, best = bench(meter).measured(replace(watched(subject, meter), prepare=prepare), meter)
+    assert (best["inferences_per_call"], best["search"]["ended"]) == (4, "out of memory")
+
+
+def test_errors_that_are_not_of_memory_are_not_hidden() -> None:
+    meter = Meter()
+
+    def broken(given: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("a kernel is broken")
+
+    with pytest.raises(RuntimeError, match="a kernel is broken"):
+        bench(meter).measured(replace(subjects()[0], classify=broken), meter)
+
+
+def test_what_a_meter_cannot_tell_is_a_note_and_no_row() -> None:
+    meter = Meter()
+    tested = bench(meter)
+    subject = watched(subjects()[0], meter, memory=0)
+    assert tested.measured(subject, meter) == []
+    assert tested.notes == ["A CPU: one inference does not fit in memory; free some of it"]
+
+
+def test_without_counters_everything_is_timed_and_the_rest_modelled(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("reference_rows.POWERCAP", tmp_path)
+    tested = bench(Meter())
+    rows = tested.everything("A CPU", 64, 1)
+    assert [(row["workload"], row["precision"], row["energy_kind"]) for row in rows] == [
+        ("ann", "float16", "modelled"),
+        ("ann", "float32", None),
+        ("ann", "float32", None),
+        ("ann", "int8", None),
+        ("snn", "float32", None),
+        ("ann, operations alone", "int8", "modelled"),
+    ]
+    assert all(row["latency_s"] > 0 for row in rows if row["latency_kind"] == "measured")
+    assert rows[-1]["energy_j"] == pytest.approx(tested.networks.ann.macs() * 0.23e-12)
+    assert ["no CUDA device" in tested.notes[0], "RAPL" in tested.notes[1]] == [True, True]
+    lines = table(rows)
+    assert len(lines) == 7 and "A100" in lines[1] and lines[1].count("modelled") == 2
+    assert "measured" in lines[2] and "modelled" not in lines[2] and "100.00%" in lines[2]
+    json.dumps(rows, allow_nan=False)
+
+
+def test_readable_packages_are_the_cpus_meter(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("reference_rows.POWERCAP", tmp_path)
+    package = tmp_path / "intel-rapl:0"
+    package.mkdir()
+    for name, text in (("name", "package-0"), ("max_energy_range_uj", "1"), ("energy_uj", "0")):
+        (package / name).write_text(text)
+    tested = bench(Meter())
+    monkeypatch.setattr("reference_rows.on_cpu", lambda networks, threads: subjects())
+    asked: list[str] = []
+
+    def measured(subject: Subject, meter: EnergyMeter) -> list[Any]:
+        asked.append(meter.counter)
+        return []
+
+    monkeypatch.setattr(tested, "measured", measured)
+    tested.everything("A CPU", 64, 1)
+    assert asked == ["RAPL's package counters"] * 4
+
+
+def run(*words: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "benchmarks" / "gpu_reference.py"), *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_the_command_measures_a_users_own_network(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = build("vgg5", (1, 8, 8), 10, width=0.1).eval()
+    ann, snn, out = (tmp_path / name for name in ("ann.safetensors", "snn.nir", "out.json"))
+    save_ann(
+        ann,
+        model,
+        arch="vgg5",
+        input_shape=(1, 8, 8),
+        classes=10,
+        data={"name": "digits"},
+        provenance={},
+        width=0.1,
+    )
+    write_nir(snn, to_nir(convert(load(ann).network, torch.randn(16, 1, 8, 8), num_steps=4)))
+    quick = ("--data", "digits", "--images", 20, "--seconds-without", 0.05, "--threads", 1)
+    done = run("--ann", ann, "--snn", snn, *quick, "--json", out)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(out.read_text())
+    assert found["network"]["name"] == "ann.safetensors" and found["network"]["num_steps"] == 4
+    assert found["machine"]["threads"] == 1
+    assert any(row["precision"] == "int8" and row["images"] == 20 for row in found["rows"])
+    if not torch.cuda.is_available():
+        assert "no CUDA device" in done.stdout and "modelled" in done.stdout
+        with pytest.raises(GpuError, match="holds no ANN in float32 measured on a GPU"):
+            read_gpu_result(out)

@@ -1,0 +1,193 @@
+"""The GPU's row: modelled without CUDA, or read from what was measured elsewhere."""
+
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from spiking import chain, images
+
+from spikeship.deploy import gpu_row
+from spikeship.deploy.ann import Ann
+from spikeship.deploy.gpu_row import FORMAT, gpu_reference, read_gpu_result
+from spikeship.deploy.inputs import Images
+from spikeship.hw_models import gpu
+from spikeship.hw_models.gpu import GpuError
+from spikeship.hw_models.meters.measuring import Measurement
+from spikeship.hw_models.meters.meter import MeterError
+
+ANN = Ann(chain(), {}, {})
+IMAGES = Images(images(4), None, torch.arange(4), {"name": "noise"})
+
+
+def row(batch: str, **changes: Any) -> dict[str, Any]:
+    return {
+        "workload": "ann",
+        "precision": "float32",
+        "processor": "cuda",
+        "batch": batch,
+        "energy_kind": "measured",
+        "device": "NVIDIA Test",
+        "inferences_per_call": 1 if batch == "one" else 512,
+        "energy_j": 2e-3,
+        "low": 1e-3,
+        "high": 4e-3,
+        "latency_s": 5e-4,
+        "idle_power_w": 71.5,
+        "assumptions": ["idle power is subtracted"],
+        **changes,
+    }
+
+
+def result(tmp_path: Path, *rows: Any, **changes: Any) -> Path:
+    found = {"format": FORMAT, "network": {"ann_macs": 1000}, "rows": list(rows), **changes}
+    path = tmp_path / "h200.json"
+    path.write_text(json.dumps(found))
+    return path
+
+
+def test_without_cuda_the_row_is_modelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert gpu_reference(ANN, IMAGES) == gpu.model(ANN.macs(), "A100")
+    with pytest.raises(MeterError, match="no CUDA device"):
+        gpu_row.cuda_meter()
+
+
+class Elsewhere:
+    """Images, and a network, that note where they are put and stay where they are."""
+
+    def __init__(self, held: Any) -> None:
+        self.held, self.places = held, []
+
+    def __getitem__(self, part: slice) -> "Elsewhere":
+        return self
+
+    def __call__(self, given: "Elsewhere") -> None:
+        assert not torch.is_grad_enabled()
+        self.held(given.held)
+
+    def to(self, place: str) -> "Elsewhere":
+        self.places.append(place)
+        return self
+
+
+def test_with_cuda_one_image_is_measured_in_float32_and_the_network_brought_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    network, held = Elsewhere(ANN.network), Elsewhere(images(1))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(gpu_row, "cuda_meter", lambda: "the meter")
+
+    def measure(run: Any, batch: int, meter: Any) -> Measurement:
+        run()
+        assert (network.places, held.places) == (["cuda"], ["cuda"])
+        assert (batch, meter) == (1, "the meter")
+        assert torch.backends.cudnn.conv.fp32_precision == "ieee"
+        return Measurement("Test GPU", "a counter", 1, 100, 10.0, 2500.0, 50.0, 60.0, 0.1, {})
+
+    monkeypatch.setattr(gpu_row, "measure", measure)
+    found = gpu_reference(Ann(network, {}, {}), replace(IMAGES, values=held))
+    assert (found.kind, found.device, found.energy_j) == ("measured", "Test GPU", 19.5)
+    assert network.places == ["cuda", "cpu"]
+
+    def refuse(*given: Any) -> None:
+        raise MeterError("no counter")
+
+    monkeypatch.setattr(gpu_row, "measure", refuse)
+    with pytest.raises(MeterError, match="no counter"):
+        gpu_reference(Ann(network, {}, {}), replace(IMAGES, values=held))
+    assert network.places == ["cuda", "cpu"] * 2
+
+
+def test_tensor_float_is_set_within_and_as_before_after() -> None:
+    places = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
+    before = [place.fp32_precision for place in places]
+    with gpu_row.tensor_float(False):
+        assert [place.fp32_precision for place in places] == ["ieee", "ieee"]
+        with gpu_row.tensor_float(True):
+            assert [place.fp32_precision for place in places] == ["tf32", "tf32"]
+        assert [place.fp32_precision for place in places] == ["ieee", "ieee"]
+    assert [place.fp32_precision for place in places] == before
+
+
+def test_a_result_is_read_as_measured_elsewhere_with_its_device_named(tmp_path: Path) -> None:
+    others = [
+        row("one", precision="float16", device="wrong"),
+        row("one", workload="snn", device="wrong"),
+        row("one", processor="cpu", device="wrong"),
+    ]
+    path = result(tmp_path, *others, row("one"), row("best", energy_j=1e-3))
+    found = read_gpu_result(path, macs=1000)
+    assert (found.kind, found.device) == ("measured", "NVIDIA Test")
+    assert (found.energy_j, found.low, found.high, found.latency_s) == (2e-3, 1e-3, 4e-3, 5e-4)
+    assert found.assumptions == (
+        "measured elsewhere, on NVIDIA Test, and read from h200.json",
+        "idle power is subtracted",
+    )
+    best = read_gpu_result(path, batch="best")
+    assert (best.energy_j, best.inferences_per_call) == (1e-3, 512)
+
+
+def test_a_result_of_another_network_or_without_a_gpu_is_refused(tmp_path: Path) -> None:
+    path = result(tmp_path, row("one"))
+    with pytest.raises(GpuError, match="ANN of 1000 MACs, this one has 2000"):
+        read_gpu_result(path, macs=2000)
+    with pytest.raises(GpuError, match="holds no ANN in float32 measured on a GPU"):
+        read_gpu_result(path, batch="best")
+    with pytest.raises(GpuError, match="cannot be read"):
+        read_gpu_result(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"energy_j": None},
+        {"energy_j": True},
+        {"energy_j": -1.0},
+        {"energy_j": float("nan")},
+        {"energy_j": 5e-3},
+        {"latency_s": "soon"},
+        {"low": 3e-3},
+        {"idle_power_w": float("inf")},
+        {"inferences_per_call": 0},
+        {"inferences_per_call": 1.5},
+        {"device": ""},
+        {"device": None},
+        {"energy_kind": "modelled"},
+    ],
+)
+def test_damaged_rows_are_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+    with pytest.raises(GpuError, match="h200.json: damaged"):
+        read_gpu_result(result(tmp_path, row("one", **changes)))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "7", "null", '{"format": 1}', "[" * 100_000, "\ud800"]
+)
+def test_what_is_no_result_is_refused_in_a_line(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "some.json"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(GpuError) as raised:
+        read_gpu_result(path)
+    assert "\n" not in str(raised.value)
+
+
+def test_no_damage_ends_in_anything_but_a_line_or_a_reference(tmp_path: Path) -> None:
+    whole = result(tmp_path, row("one"), row("best")).read_bytes()
+    draw = random.Random(0)
+    path = tmp_path / "damaged.json"
+    refused = 0
+    for _ in range(400):
+        cut = bytearray(whole)
+        for _ in range(draw.randint(1, 4)):
+            cut[draw.randrange(len(cut))] = draw.randrange(256)
+        path.write_bytes(cut[: draw.choice([len(cut), draw.randrange(len(cut))])])
+        try:
+            read_gpu_result(path)
+        except GpuError as error:
+            refused += 1
+            assert "\n" not in str(error)
+    assert 200 < refused < 400

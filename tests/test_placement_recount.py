@@ -1,0 +1,195 @@
+"""Every number of a placement's file, counted again by other code; and that no limit is broken."""
+
+import json
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from graphs import graphs
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from recount import AXES, Counted, by_expanding, by_fields, cores_of, of_ones, three
+from torch import nn
+from untrained import untrained
+
+from spikeship.hw_models import chips
+from spikeship.hw_models.chips.spec import ChipSpec
+from spikeship.hw_models.graph import (
+    AnySynapse,
+    Conv,
+    Dense,
+    FixedGraph,
+    Input,
+    Neuron,
+    Node,
+    Readout,
+)
+from spikeship.hw_models.matrix import synapse_matrix
+from spikeship.hw_models.placement import demand
+from spikeship.hw_models.placement.place import place
+from spikeship.hw_models.placement.placement import Placement, Rules
+from spikeship.training.models import build
+from spikeship.training.trace import trace
+
+RULES = [Rules(a, k) for a in ("population", "single") for k in ("shared", "unshared")]
+RESNETS = {"resnet20": (32, 10), "resnet34": (224, 1000)}
+
+
+def small_chips(draw: st.DrawFn) -> ChipSpec:
+    """A chip whose cores are so small that random graphs have to be split."""
+    chip = draw(st.sampled_from(list(chips.CHIPS.values())))
+    least = {
+        "compartments_per_core": (2, 40),
+        "synaptic_memory": (200, 8000),
+        "input_axons": (8, 200),
+        "output_axons": (8, 200),
+        "cores_per_chip": (4, 32),
+    }
+    limits = {
+        name: replace(getattr(chip, name), value=draw(st.integers(*ends)))
+        for name, ends in least.items()
+        if draw(st.booleans())
+    }
+    if chip.core_memory is not None and draw(st.booleans()):
+        limits["core_memory"] = replace(chip.core_memory, value=draw(st.integers(300, 9000)))
+    return replace(chip, **limits)
+
+
+@st.composite
+def placed(draw: st.DrawFn) -> tuple[FixedGraph, ChipSpec, Placement]:
+    graph, chip = draw(graphs()), small_chips(draw)
+    cores = draw(st.sampled_from((None, None, 3, 12, 40)))
+    found = place(graph, chip, rules=draw(st.sampled_from(RULES)), cores=cores)
+    return graph, chip, found
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(placed())
+def test_random_graphs_as_recounted_synapse_by_synapse(
+    case: tuple[FixedGraph, ChipSpec, Placement],
+) -> None:
+    graph, chip, found = case
+    data = through_json(found)
+    check(data, by_expanding(graph, data, chip), chip)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(graphs(), st.booleans(), st.integers(0, 99))
+def test_operations_a_neuron_as_its_row_of_the_matrix_says(
+    graph: FixedGraph, even: bool, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    for synapse in graph.synapses:
+        source = three(graph.node(synapse.source).shape)
+        target = three(graph.node(synapse.target).shape)
+        rates = rng.integers(0, 9, (1, 1, 1) if even else source).astype(np.float64)
+        done = demand.operations(synapse, rates, source, target)
+        matrix = synapse_matrix(graph, of_ones(synapse))
+        expected = matrix @ np.broadcast_to(rates, source).ravel()
+        assert np.array_equal(np.broadcast_to(done, target).ravel(), expected)
+
+
+@pytest.mark.parametrize("rules", [RULES[0], RULES[2]])
+@pytest.mark.parametrize("chip", chips.CHIPS.values(), ids=list(chips.CHIPS))
+@pytest.mark.parametrize("arch", ["vgg5", "vgg16", *RESNETS])
+def test_large_networks_as_recounted_by_receptive_fields(
+    arch: str, chip: ChipSpec, rules: Rules
+) -> None:
+    graph = large(arch)
+    data = through_json(place(graph, chip, rules=rules))
+    covered(graph, data)
+    check(data, by_fields(graph, data, chip), chip)
+    if rules == Rules():
+        assert data["misfits"] == []
+
+
+@cache
+def large(arch: str) -> FixedGraph:
+    if arch not in RESNETS:
+        return chain(arch)
+    side, classes = RESNETS[arch]
+    images = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    return untrained(arch, images, num_steps=4, classes=classes)
+
+
+def chain(arch: str) -> FixedGraph:
+    """A VGG for CIFAR-10 with Poisson input and weights of 0: placement reads shapes alone."""
+    name, shape, pool = "input", (3, 32, 32), 1
+    nodes: list[Node] = []
+    synapses: list[AnySynapse] = []
+    for layer in trace(build(arch, shape, 10), shape).layers:
+        module, fields = layer.module, {"name": layer.name, "source": name, "pool": pool}
+        if isinstance(module, nn.AvgPool2d):
+            pool = 2
+        if not isinstance(module, nn.Conv2d | nn.Linear):
+            continue
+        name, weight = f"{layer.name}.n", np.zeros(module.weight.shape, np.int16)
+        if isinstance(module, nn.Conv2d):
+            conv = Conv(**fields, target=name, weight=weight, padding=(1, 1))
+            shape, synapses = (len(weight), shape[1] // pool, shape[2] // pool), [*synapses, conv]
+        else:
+            delay = 1 if pool == 1 else 2
+            synapses += [Dense(**fields, target=name, weight=weight, delay=delay)]
+            shape = (len(weight),)
+        nodes.append(Neuron(name, shape, np.array(1)))
+        pool = 1
+    nodes[-1] = Readout(name, shape)
+    return FixedGraph(Input("input", (3, 32, 32)), tuple(nodes), tuple(synapses))
+
+
+def through_json(found: Placement) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(json.dumps(found.to_json()))
+    assert Placement.from_json(data) == found
+    return data
+
+
+def covered(graph: FixedGraph, data: dict[str, Any]) -> None:
+    """Ranges follow each other along every axis, and cores are all their combinations."""
+    for layer, node in zip(data["layers"], graph.nodes, strict=True):
+        cuts = [sorted({tuple(core[axis]) for core in layer["cores"]}) for axis in AXES]
+        for cut, size in zip(cuts, (*node.shape, 1, 1), strict=False):
+            assert [low for low, _ in cut] == [0, *(high for _, high in cut)][:-1]
+            assert cut[-1][1] == size
+        assert len(layer["cores"]) == np.prod([len(cut) for cut in cuts])
+        assert len({tuple(map(tuple, (c[a] for a in AXES))) for c in layer["cores"]}) == len(
+            layer["cores"]
+        )
+
+
+def check(data: dict[str, Any], counted: Counted, chip: ChipSpec) -> None:
+    cores = cores_of(data)
+    for name, values in vars(counted).items():
+        assert [core[name] for core in cores] == values.tolist(), name
+    limits = {
+        "neurons": (counted.compartments, chip.compartments_per_core.value),
+        "synaptic memory": (counted.synapse_bits, chip.synaptic_memory.value),
+        "input axons": (counted.input_axons, chip.input_axons.value),
+        "output axons": (counted.output_axons, chip.output_axons.value),
+    }
+    if chip.core_memory is not None:
+        both = counted.synapse_bits + counted.state_bits
+        limits["state memory"] = (both, chip.core_memory.value)
+    broken = {
+        (core["layer"], name)
+        for name, (loads, most) in limits.items()
+        for core, load in zip(cores, loads, strict=True)
+        if load > most
+    }
+    said = {(row["layer"], row["limit"]) for row in data["misfits"]}
+    assert broken == {row for row in said if row[1] in limits}
+    located(cores, data, chip)
+
+
+def located(cores: list[dict[str, Any]], data: dict[str, Any], chip: ChipSpec) -> None:
+    """No chip and no tile holds more cores than it has."""
+    seats = [(core["chip"], *core["tile"]) for core in cores]
+    assert {seat[0] for seat in seats} == set(range(data["chips"]))
+    for number in range(data["chips"]):
+        assert sum(seat[0] == number for seat in seats) <= chip.cores_per_chip.value
+    _, taken = np.unique(np.array(seats), axis=0, return_counts=True)
+    assert taken.max() <= chip.cores_per_tile.value
+    rows = -(-chip.cores_per_chip.value // (chip.cores_per_tile.value * chip.mesh_width.value))
+    assert all(x < chip.mesh_width.value and y < rows for _, x, y in seats)
