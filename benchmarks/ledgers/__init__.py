@@ -1,0 +1,1 @@
+"""Who counts what as a synaptic operation: ours, NeuroBench, sinabs and keras-spiking."""
