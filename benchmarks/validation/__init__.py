@@ -1,0 +1,1 @@
+"""Measured workloads beside what the estimate says of them."""
