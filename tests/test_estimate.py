@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from placed import constant, costs, flat, halves, layer, network, placement
+from placements import constant, costs, flat, halves, layer, network, placement
 
 from spikeship.hw_models import chips
 from spikeship.hw_models.chips.spec import ChipSpec, Constant, EventCosts, Host

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from placed import (
+from placed_graphs import (
     LOIHI1,
     LOIHI2,
     bits,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from graphs import graphs
 from hypothesis import given, settings
-from placed import (
+from placed_graphs import (
     LOIHI1,
     LOIHI2,
     chain,

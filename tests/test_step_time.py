@@ -7,7 +7,7 @@ import pytest
 from graphs import cases
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from placed import Cuts, constant, costs, flat, halves, layer, on_one_core, placement
+from placements import Cuts, constant, costs, flat, halves, layer, on_one_core, placement
 
 from spikeship.hw_models import chips
 from spikeship.hw_models.cost.core_work import core_work

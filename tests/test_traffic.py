@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from graphs import Case, cases
 from hypothesis import assume, given, settings
-from placed import network
+from placements import network
 
 from spikeship.hw_models.cost.traffic import Traffic, TrafficRecorder, senders
 from spikeship.hw_models.counts import CountError, EventCounts
