@@ -1,13 +1,20 @@
 """ChipSpec: what a chip holds and what each event costs, every number with its source."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
-from spikeship.hw_models.graph import Neuron, Node
+from spikeship.hw_models.graph import Conv, Dense, Identity, Neuron, Node, Sparse
 
 Kind = Literal["measured", "simulated", "fitted", "stated", "assumed"]
 Level = Literal["low", "value", "high"]
 SynapseKind = Literal["conv", "dense", "sparse"]
+
+# how a synapse is stored, which decides what an operation costs
+STORED_AS: Mapping[type, SynapseKind] = MappingProxyType(
+    {Conv: "conv", Dense: "dense", Sparse: "sparse", Identity: "sparse"}
+)
 
 
 @dataclass(frozen=True)

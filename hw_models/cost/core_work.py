@@ -12,22 +12,15 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeship.hw_models.chips.spec import ChipSpec, SynapseKind
+from spikeship.hw_models.chips.spec import STORED_AS, ChipSpec, SynapseKind
 from spikeship.hw_models.cost.flows import flows
 from spikeship.hw_models.cost.mesh import Mesh
 from spikeship.hw_models.cost.operations import arriving
 from spikeship.hw_models.cost.regions import Regions, Steps, all_regions
 from spikeship.hw_models.cost.traffic import Traffic, working
-from spikeship.hw_models.graph import AnySynapse, Array, Conv, Dense, FixedGraph, Identity, Sparse
+from spikeship.hw_models.graph import AnySynapse, Array, FixedGraph
 from spikeship.hw_models.placement import demand
 from spikeship.hw_models.placement.placement import Core, Placement
-
-KINDS: Mapping[type, SynapseKind] = {
-    Conv: "conv",
-    Dense: "dense",
-    Sparse: "sparse",
-    Identity: "sparse",
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +161,7 @@ class _Adding:
         target = self.regions[synapse.target]
         for part in arriving(synapse, target, sent, bits):
             for name, values in (
-                (f"synops_{KINDS[type(synapse)]}", part.synops),
+                (f"synops_{STORED_AS[type(synapse)]}", part.synops),
                 ("words", part.words),
                 ("messages_in", part.messages),
             ):

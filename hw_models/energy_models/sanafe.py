@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from spikeship.hw_models.chips.spec import Constant, Level
+from spikeship.hw_models.chips.spec import STORED_AS, Constant, Level, SynapseKind
 from spikeship.hw_models.counts import EventCounts
 from spikeship.hw_models.energy_models.incoming import Layer, layers
 from spikeship.hw_models.energy_models.model import (
@@ -13,7 +13,7 @@ from spikeship.hw_models.energy_models.model import (
     assembled,
     picojoules,
 )
-from spikeship.hw_models.graph import AnySynapse, Conv, Dense, FixedGraph
+from spikeship.hw_models.graph import FixedGraph
 
 _FIT = "SANA-FE arch/loihi.yaml, fitted to a Nahuku board"
 
@@ -31,10 +31,9 @@ CONSTANTS: Mapping[str, Constant] = MappingProxyType(
 )
 
 
-def _kind(synapse: AnySynapse) -> str:
-    if isinstance(synapse, Conv):
-        return "convolution synapse"
-    return "dense synapse" if isinstance(synapse, Dense) else "sparse synapse"
+_SYNAPSE: Mapping[SynapseKind, str] = MappingProxyType(
+    {"conv": "convolution synapse", "dense": "dense synapse", "sparse": "sparse synapse"}
+)
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,9 @@ class SanaFe:
 
 def _components(layer: Layer, price: Mapping[str, float]) -> dict[str, float]:
     return {
-        "synapse": sum(one.connected * price[_kind(one.synapse)] for one in layer.incoming),
+        "synapse": sum(
+            one.connected * price[_SYNAPSE[STORED_AS[type(one.synapse)]]] for one in layer.incoming
+        ),
         "neuron": layer.rates["neuron_updates"] * price["neuron"],
         "spike": layer.rates["spikes"] * price["spike out"],
         "message": layer.rates["spikes"] * layer.readers * price["message out"],

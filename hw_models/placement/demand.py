@@ -3,7 +3,7 @@
 import numpy as np
 
 from spikeship.hw_models import fixed
-from spikeship.hw_models.chips.spec import ChipSpec, SynapseKind
+from spikeship.hw_models.chips.spec import ChipSpec
 from spikeship.hw_models.graph import (
     AnySynapse,
     Conv,
@@ -83,13 +83,6 @@ def synapse_bits(synapse: AnySynapse, chip: ChipSpec, kernels: Kernels, bits: in
     if isinstance(synapse, Conv) and kernels == "shared":
         return bits
     return bits + (chip.compartments_per_core.value - 1).bit_length()
-
-
-def kind(synapse: AnySynapse) -> SynapseKind:
-    """How a synapse is stored, which decides what an operation costs."""
-    if isinstance(synapse, Conv):
-        return "conv"
-    return "dense" if isinstance(synapse, Dense) else "sparse"
 
 
 def _delay_bits(synapse: Dense) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeship.hw_models.chips.spec import ChipSpec, Limit
+from spikeship.hw_models.chips.spec import STORED_AS, ChipSpec, Limit
 from spikeship.hw_models.graph import AnySynapse, FixedGraph, Node
 from spikeship.hw_models.placement import demand
 from spikeship.hw_models.placement.placement import LimitName, Rules
@@ -198,7 +198,7 @@ def _layer(
         once += bits * demand.stored_once(synapse, rules.kernels)
         each = each + bits * demand.stored_each(synapse, rules.kernels, *ends)
         done = demand.operations(synapse, rates[synapse.source], *ends)
-        seconds = seconds + done * time.synop(demand.kind(synapse)).value
+        seconds = seconds + done * time.synop(STORED_AS[type(synapse)]).value
     return Layer(
         name=node.name,
         shape=shape,
