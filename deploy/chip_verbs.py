@@ -137,6 +137,8 @@ class Contest:
     chip: str
     lava: int
     report: Path
+    int8: bool = False
+    gpu_result: Path | None = None
 
 
 def compare(
@@ -157,6 +159,9 @@ def compare(
         weights=request.weights,
         input_shape=graph.input.shape,
     )
+    calibration = None
+    if request.int8:
+        calibration = images_for(graph, data, data_dir, CALIBRATION, split="train")
     stages = Stages(
         ann=ann,
         graph=graph,
@@ -164,6 +169,8 @@ def compare(
         hybrid=None if request.snn is None else from_nir(read_nir(request.snn)),
         chip=request.chip,
         lava_images=request.lava,
+        calibration=calibration,
+        gpu_result=request.gpu_result,
     )
     found = compare_stages(stages, images, seed=seed)
     result = found.write(request.report)

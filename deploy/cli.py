@@ -16,6 +16,7 @@ from spikeship.deploy.options import (
     DataDir,
     Device,
     Engine,
+    GpuResult,
     Json,
     Limit,
     MaybeData,
@@ -273,6 +274,10 @@ def compare(
     weights: Annotated[Path | None, typer.Option("--weights", help="Its .pth state dict.")] = None,
     lava: Annotated[int, typer.Option("--lava", min=0, help="Images to run on Lava too.")] = 0,
     chip: Annotated[Chip, typer.Option("--chip")] = Chip.loihi2,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="A row of the classifier in int8 on ONNX Runtime.")
+    ] = False,
+    gpu_result: GpuResult = None,
     data_dir: DataDir = None,
     limit: Limit = None,
     json: Json = None,
@@ -283,7 +288,9 @@ def compare(
     """Put every stage's accuracy, the chip's estimate and the GPU's row in one report."""
     from spikeship.deploy import chip_verbs
 
-    request = chip_verbs.Contest(ann, arch, weights, snn, converted, net, chip.value, lava, report)
+    request = chip_verbs.Contest(
+        ann, arch, weights, snn, converted, net, chip.value, lava, report, int8, gpu_result
+    )
     return chip_verbs.compare(Voice(json, quiet), request, data, data_dir, limit, seed)
 
 

@@ -12,6 +12,7 @@ from spikeship.deploy.options import (
     Data,
     DataDir,
     Device,
+    GpuResult,
     Json,
     Limit,
     Net,
@@ -114,10 +115,7 @@ def what_if(
     ann: Annotated[
         Path | None, typer.Option("--ann", help=".safetensors or .onnx, for the GPU's row.")
     ] = None,
-    gpu_result: Annotated[
-        Path | None,
-        typer.Option("--gpu-result", help="That row from benchmarks/gpu_reference.py."),
-    ] = None,
+    gpu_result: GpuResult = None,
     axons: AxonRule = Axons.population,
     kernels: KernelRule = Kernels.shared,
     data_dir: DataDir = None,

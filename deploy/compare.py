@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from spikeship.deploy.ann import Ann
 from spikeship.deploy.check import DeployError
 from spikeship.deploy.evaluate import Evaluation, evaluate_graph, evaluate_network, wilson
-from spikeship.deploy.gpu_row import gpu_reference
+from spikeship.deploy.gpu_row import gpu_reference, read_gpu_result
 from spikeship.deploy.inputs import Images, messages_of
+from spikeship.deploy.int8_ann import quantize_int8
 from spikeship.deploy.pictures import ReportFigures
 from spikeship.deploy.placement_picture import figure_of
 from spikeship.deploy.report import write_report
@@ -35,6 +36,8 @@ class Stages:
         ann: the trained classifier. converted: the spiking network before fine-tuning.
         hybrid: the one after. graph: its integers. chip: for the estimate.
         lava_images: how many of the images run on real Lava too (0: none).
+        calibration: training images for the classifier's int8 row; None leaves it out.
+        gpu_result: what benchmarks/gpu_reference.py measured of the classifier, maybe elsewhere.
     """
 
     ann: Ann
@@ -43,6 +46,8 @@ class Stages:
     hybrid: SpikingNetwork | None = None
     chip: str = "loihi2"
     lava_images: int = 0
+    calibration: Images | None = None
+    gpu_result: Path | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +71,10 @@ class _Rows:
         self.rows: list[dict[str, Any]] = []
         self.before: NDArray[np.int64] | None = None
 
-    def add(self, stage: str, predictions: NDArray[np.int64], **figures: Any) -> None:
+    def add(
+        self, stage: str, predictions: NDArray[np.int64], *, aside: bool = False, **figures: Any
+    ) -> None:
+        """Add a row; nothing is held against one ``aside``, which no later stage is made from."""
         count = len(predictions)
         correct = self.images.correct(predictions)
         agreement = None
@@ -86,7 +94,8 @@ class _Rows:
                 **figures,
             }
         )
-        self.before = predictions
+        if not aside:
+            self.before = predictions
 
 
 def compare(stages: Stages, images: Images, *, seed: int) -> Comparison:
@@ -100,7 +109,11 @@ def compare(stages: Stages, images: Images, *, seed: int) -> Comparison:
     Raises:
         ValueError: a stage that does not fit the images.
         LavaError: Lava did not finish.
+        GpuError: the GPU's result cannot be read, or is of another classifier.
     """
+    gpu = None
+    if stages.gpu_result is not None:  # read first: what is wrong is said before the work
+        gpu = read_gpu_result(stages.gpu_result, macs=stages.ann.macs())
     shape = tuple(images.values.shape[1:])
     for name, network in (
         ("ANN", stages.ann.network),
@@ -116,6 +129,9 @@ def compare(stages: Stages, images: Images, *, seed: int) -> Comparison:
     rows.add("ann", stages.ann.predict(images.values))
     if stages.ann.onnx is not None:
         rows.add("onnxruntime", stages.ann.predict_with_onnxruntime(images.values))
+    if stages.calibration is not None:
+        opponent = quantize_int8(stages.ann.network, stages.calibration.values)
+        rows.add("int8", opponent.predict(images.values), aside=True)
     by_step: dict[str, Sequence[float]] = {}
     for name, network in (("converted", stages.converted), ("hybrid", stages.hybrid)):
         if network is not None:
@@ -133,7 +149,7 @@ def compare(stages: Stages, images: Images, *, seed: int) -> Comparison:
         verification = _on_lava(stages, images, rows, seed, cost.placement)
     result = {
         "rows": rows.rows,
-        "gpu": gpu_reference(stages.ann, images).to_json(),
+        "gpu": (gpu or gpu_reference(stages.ann, images)).to_json(),
         "chip": cost.to_json(),
         "notes": list(stages.graph.metadata.get("notes", [])),
     }

@@ -112,12 +112,18 @@ def load_images(
 
 
 def images_for(
-    graph: FixedGraph, data: str, data_dir: Path | None, limit: int | None = None
+    graph: FixedGraph,
+    data: str,
+    data_dir: Path | None,
+    limit: int | None = None,
+    *,
+    split: SplitName = "test",
 ) -> Images:
-    """Read a set's test images as a quantized network takes them; see load_images."""
+    """Read a set's images as a quantized network takes them; see load_images."""
     return load_images(
         data,
         data_dir,
+        split=split,
         limit=limit,
         like=dict(graph.metadata.get("data") or {}),
         input_shape=graph.input.shape,

@@ -192,7 +192,7 @@ def _refusing(what: str) -> Iterator[None]:
         yield
     except ImportError as error:
         raise DeployError(
-            f"int8: {what}: {error.name} is not installed; pip install 'onnxscript>=0.5'"
+            f"int8: {what}: {error.name} is not installed; pip install 'spikeship[int8]'"
         ) from error
     except Exception as error:
         raise DeployError(

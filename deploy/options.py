@@ -60,5 +60,11 @@ MaybeData = Annotated[str | None, typer.Option("--data", help="A data set; see t
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Or $SPIKESHIP_DATA.")]
 Limit = Annotated[int | None, typer.Option("-n", min=1, help="Only the first so many images.")]
 Steps = Annotated[int | None, typer.Option("-T", min=1, help="Time steps.")]
+GpuResult = Annotated[
+    Path | None,
+    typer.Option(
+        "--gpu-result", metavar="FILE.json", help="GPU's row from benchmarks/gpu_reference.py."
+    ),
+]
 Output = Annotated[Path, typer.Option("-o", "--output", help="Where to write.")]
 Net = Annotated[Path, typer.Argument(help="A quantized network (.safetensors).")]

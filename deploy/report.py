@@ -30,6 +30,7 @@ _PREFIXES = {0: "", -3: "m", -6: "µ", -9: "n", -12: "p"}
 _STAGES = {
     "ann": "ANN",
     "onnxruntime": "ONNX Runtime",
+    "int8": "ANN, int8",
     "converted": "Converted",
     "hybrid": "Hybrid",
     "integer": "Integers",
@@ -38,6 +39,7 @@ _STAGES = {
 _MEANINGS = {
     "ANN": "the trained network, float arithmetic in PyTorch",
     "ONNX Runtime": "the same network from its ONNX file, run by ONNX Runtime",
+    "ANN, int8": "the trained network in 8-bit integers on ONNX Runtime, not spiking",
     "Converted": "the spiking network straight after threshold balancing",
     "Hybrid": "the spiking network after fine-tuning through time (STDB)",
     "Integers": "the quantized network in the chip's integers, in the simulator",

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import gpu_results
 import numpy as np
 import pytest
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 import cases
 import helpers
 from spikeship.deploy import files
+from spikeship.deploy.ann import load
 from spikeship.deploy.cli import main
 from spikeship.hw_models.graph import Dense, FixedGraph, Input, Neuron, Readout
 
@@ -177,11 +179,12 @@ def test_compare_puts_every_stage_on_the_same_images(trained: Path, tmp_path: Pa
     said = run(
         "compare", "--ann", trained / "ann.safetensors", "--snn", trained / "tuned.nir",
         "--converted", trained / "snn.nir", "--net", trained / "net.safetensors",
-        "--data", "digits", "-n", 60, "--lava", 2, "--report", report,
+        "--data", "digits", "-n", 60, "--lava", 2, "--int8", "--report", report,
     )  # fmt: skip
     rows = {row["stage"]: row for row in said["rows"]}
-    assert list(rows) == ["ann", "converted", "hybrid", "integer", "lava"]
-    assert [row["images"] for row in said["rows"]] == [60, 60, 60, 60, 2]
+    assert list(rows) == ["ann", "int8", "converted", "hybrid", "integer", "lava"]
+    assert [row["images"] for row in said["rows"]] == [60, 60, 60, 60, 60, 2]
+    assert rows["int8"]["agreement_with_previous"] > 0.9
     for row in said["rows"]:
         low, high = row["ci95"]
         assert low <= row["accuracy"] <= high
@@ -194,6 +197,23 @@ def test_compare_puts_every_stage_on_the_same_images(trained: Path, tmp_path: Pa
     page = report.read_text()
     assert page.count("<img") == page.count("alt=") >= 3
     assert "http://" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "")
+
+
+def test_compare_takes_the_gpus_row_from_elsewhere(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    macs = load(trained / "ann.safetensors").macs()
+    ours = gpu_results.result(tmp_path, gpu_results.row("one"), network={"ann_macs": macs})
+    stages = ("--ann", trained / "ann.safetensors", "--net", trained / "net.safetensors")
+    options = (*stages, "--data", "digits", "-n", 2, "--report", tmp_path / "r.html")
+    said = run("compare", *options, "--gpu-result", ours)["gpu"]
+    assert (said["kind"], said["device"], said["energy_j"]) == ("measured", "NVIDIA Test", 2e-3)
+    (tmp_path / "other").mkdir()
+    other = gpu_results.result(
+        tmp_path / "other", gpu_results.row("one"), network={"ann_macs": macs + 1}
+    )
+    assert main(["compare", *map(str, options), "--gpu-result", str(other)]) == 2
+    assert f"this one has {macs}" in capsys.readouterr().err
 
 
 def test_export_to_lava(trained: Path, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """The GPU's row: modelled without CUDA, or read from what was measured elsewhere."""
 
-import json
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -8,11 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from gpu_results import result, row
 from spiking import chain, images
 
 from spikeship.deploy import gpu_row
 from spikeship.deploy.ann import Ann
-from spikeship.deploy.gpu_row import FORMAT, gpu_reference, read_gpu_result
+from spikeship.deploy.gpu_row import gpu_reference, read_gpu_result
 from spikeship.deploy.inputs import Images
 from spikeship.hw_models import gpu
 from spikeship.hw_models.gpu import GpuError
@@ -21,32 +21,6 @@ from spikeship.hw_models.meters.meter import MeterError
 
 ANN = Ann(chain(), {}, {})
 IMAGES = Images(images(4), None, torch.arange(4), {"name": "noise"})
-
-
-def row(batch: str, **changes: Any) -> dict[str, Any]:
-    return {
-        "workload": "ann",
-        "precision": "float32",
-        "processor": "cuda",
-        "batch": batch,
-        "energy_kind": "measured",
-        "device": "NVIDIA Test",
-        "inferences_per_call": 1 if batch == "one" else 512,
-        "energy_j": 2e-3,
-        "low": 1e-3,
-        "high": 4e-3,
-        "latency_s": 5e-4,
-        "idle_power_w": 71.5,
-        "assumptions": ["idle power is subtracted"],
-        **changes,
-    }
-
-
-def result(tmp_path: Path, *rows: Any, **changes: Any) -> Path:
-    found = {"format": FORMAT, "network": {"ann_macs": 1000}, "rows": list(rows), **changes}
-    path = tmp_path / "h200.json"
-    path.write_text(json.dumps(found))
-    return path
 
 
 def test_without_cuda_the_row_is_modelled(monkeypatch: pytest.MonkeyPatch) -> None:
