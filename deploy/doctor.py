@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-POWERCAP = Path("/sys/class/powercap")
+from spikeship.hw_models.meters.meter import MeterError
+from spikeship.hw_models.meters.rapl import POWERCAP, RaplMeter
+
 PROBE_LIMIT_S = 120.0
 _LAVA_FIX = "run 'spikeship install-lava'"
 _REINSTALL = "run 'pip install --force-reinstall {}' in this environment"
@@ -119,26 +121,12 @@ def _probe(name: str, code: str, fix: str) -> Finding:
 
 
 def _rapl() -> Finding:
-    counters = sorted(POWERCAP.glob("*/energy_uj"))
-    for counter in counters:
-        try:
-            int(counter.read_text())
-        except (OSError, ValueError):
-            continue
-        return Finding("RAPL", True, f"{counter.parent.name} counts the CPU's energy")
-    if counters:
-        return Finding(
-            "RAPL",
-            False,
-            f"{counters[0]} cannot be read by this user",
-            f"optional: as root, chmod a+r {POWERCAP}/*/energy_uj",
-        )
-    return Finding(
-        "RAPL",
-        False,
-        f"no energy counter under {POWERCAP}",
-        "optional: needs a CPU and a Linux kernel with RAPL, and no virtual machine between",
-    )
+    try:
+        packages = RaplMeter("CPU", POWERCAP).state()["packages"]
+    except MeterError as error:
+        reason, _, fix = str(error).removeprefix("RAPL: ").partition("; ")
+        return Finding("RAPL", False, reason, f"optional: {fix}")
+    return Finding("RAPL", True, f"{', '.join(packages)}: the CPU's energy is counted")
 
 
 def _data() -> Finding:

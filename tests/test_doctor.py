@@ -84,10 +84,14 @@ def test_rapl_reads_the_counter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert not doctor._rapl().works
     counter = tmp_path / "intel-rapl:0"
     counter.mkdir()
+    (counter / "name").write_text("package-0\n")
+    (counter / "max_energy_range_uj").write_text("262143328850\n")
+    missing = doctor._rapl()
+    assert not missing.works and "cannot be read" in missing.detail and "chmod" in missing.fix
     (counter / "energy_uj").write_text("not a number\n")
-    assert "chmod" in doctor._rapl().fix
+    assert not doctor._rapl().works
     (counter / "energy_uj").write_text("123456789\n")
-    assert doctor._rapl() == Finding("RAPL", True, "intel-rapl:0 counts the CPU's energy")
+    assert doctor._rapl() == Finding("RAPL", True, "package-0: the CPU's energy is counted")
 
 
 def test_a_library_that_crashes_or_hangs_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
