@@ -33,7 +33,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m spikeship.deploy.install_lava
 	@touch $@
 
-# random graphs on every engine, about an hour on two cores; SEED=7 draws others
+# random graphs on every engine, up to an hour on two cores; SEED=7 draws others
 SEED ?= 0
 fuzz: $(INSTALLED)
 	$(BIN)/python benchmarks/fuzz.py --graphs 13500 --lava 200 --planted 250 --seed $(SEED) --json fuzz-out/run.json
