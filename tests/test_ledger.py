@@ -23,7 +23,7 @@ from spikeship.hw_models.simulator import simulate
 
 pytest.importorskip("neurobench", reason="neurobench is not installed; make installs it")
 import ledger  # noqa: E402
-from ledgers import rules, seeded, tables  # noqa: E402
+from ledgers import other_rules, rules, seeded, tables  # noqa: E402
 from ledgers.events import Events, LedgerError, events  # noqa: E402
 from ledgers.neurobench_rule import Operations, neurobench  # noqa: E402
 from ledgers.other_rules import keras_spiking, sinabs  # noqa: E402
@@ -103,6 +103,58 @@ def test_every_rule_matters_somewhere() -> None:
             for tool in rules.RULES:
                 idle -= {(tool, rule) for rule, change in rules.changes(tool, one) if change}
     assert not idle
+
+
+@cache
+def seeded_rows() -> tuple[ledger.Row, ...]:
+    return ledger.ledger(seeded.network(), seeded.messages())
+
+
+@pytest.mark.parametrize(
+    ("tool", "name"), [(tool, rule.name) for tool, each in rules.RULES.items() for rule in each]
+)
+def test_no_rule_makes_up_for_another(
+    tool: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any one rule off by one in a layer: that layer is no longer explained."""
+    rows = seeded_rows()
+    assert all(row.explained for row in rows)
+
+    def off_by_one(rule: rules.Rule) -> rules.Rule:
+        return replace(rule, change=lambda *given: rule.change(*given) + 1)
+
+    changed = tuple(off_by_one(rule) if rule.name == name else rule for rule in rules.RULES[tool])
+    monkeypatch.setattr(rules, "RULES", {**rules.RULES, tool: changed})
+    assert not any(row.explained for row in rows)
+
+
+@pytest.mark.parametrize("helper", ["_keras_connections", "_keras_unit"])
+def test_what_keras_spiking_counts_is_not_what_explains_it(
+    helper: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mistake in the tool's own arithmetic is not in the rules too."""
+    own = getattr(other_rules, helper)
+    monkeypatch.setattr(other_rules, helper, lambda one: own(one) + 1)
+    for one in run("conv")[2]:
+        assert rules.by_rules("keras-spiking", one) != keras_spiking(one)
+
+
+@pytest.mark.parametrize(
+    ("options", "taps"),
+    [
+        # 3 x 3 outputs of 9 taps; the corners, edges and middle meet 4, 6 and 9 of them within
+        ({"padding": (1, 1)}, 81 - 49),
+        ({"padding": (1, 0)}, 27 - 21),
+        ({"padding": (1, 1), "stride": (2, 2)}, 4 * 5),
+        ({"padding": (2, 2), "dilation": (2, 2)}, 81 - 25),
+        ({}, 0),
+    ],
+)
+def test_taps_on_padding_by_hand(options: dict[str, Any], taps: int) -> None:
+    weight = np.full((4, 3, 3, 3), 2)
+    synapse = Conv(name="c", source="input", target="n", weight=weight, groups=2, **options)
+    one = one_layer(synapse, np.ones((1, 1, 6, 3, 3)))
+    assert rules.on_padding(one) == 4 * 3 * taps
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -226,7 +278,7 @@ def test_a_recording_of_other_steps_is_refused() -> None:
 
 @pytest.fixture(scope="module")
 def small() -> Iterator[dict[str, Any]]:
-    yield ledger.to_json(ledger.ledger(seeded.network(), seeded.messages()))
+    yield ledger.to_json(seeded_rows())
 
 
 def test_the_page_holds_the_tables_of_the_recorded_run(small: dict[str, Any]) -> None:

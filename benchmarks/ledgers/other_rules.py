@@ -57,10 +57,10 @@ def keras_spiking(one: Events) -> Fraction:
     Additions count nothing.
     """
     mean = Fraction(int(abs(one.pooled).sum()), one.synapse.pool**2 * one.pooled.size)
-    return keras_connections(one) * mean * keras_unit(one) * one.steps
+    return _keras_connections(one) * mean * _keras_unit(one) * one.steps
 
 
-def keras_connections(one: Events) -> int:
+def _keras_connections(one: Events) -> int:
     """Connections of a layer; an addition has none."""
     if isinstance(one.synapse, Conv):
         _, *kernel = one.synapse.weight.shape
@@ -68,7 +68,7 @@ def keras_connections(one: Events) -> int:
     return int(one.synapse.weight.size) if isinstance(one.synapse, Dense) else 0
 
 
-def keras_unit(one: Events) -> Fraction:
+def _keras_unit(one: Events) -> Fraction:
     """Events of a message of size 1: one, or for direct input its real value times dt."""
     source = one.graph.node(one.synapse.source)
     if isinstance(source, Input) and source.encoding == "direct":
