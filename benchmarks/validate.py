@@ -18,13 +18,15 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from validation import table
+from validation import assumed, conventional, table
 from validation.chip import case_of
-from validation.compare import CORRECTED, Comparison, cold_row, keyword, own_row, verdicts
-from validation.explain import first_layer
+from validation.compare import CORRECTED, Comparison, cold_row, keyword, tally, verdicts
+from validation.fields import RowError
 from validation.fit import IDLE_RISE_W, Calibration, Case, calibrate, leave_one_out
+from validation.members import between, members
+from validation.own import OwnRow, own_row
 from validation.patterns import EVEN, PATTERNS, Pattern
-from validation.rows import Row, RowError, read_rows
+from validation.rows import Row, read_rows
 
 from spikeship.hw_models.atomic import replacing
 
@@ -46,46 +48,67 @@ def idle_rise(rows: Sequence[Row]) -> float:
 
 def compared(own: Sequence[Row]) -> tuple[dict[str, Any], list[str]]:
     """Everything the command says, as an object and as lines."""
-    published = read_rows(BLOUW)
-    seven = [case_of(row) for row in published if row.calibrate]
-    others = [case_of(row) for row in published if not row.calibrate]
+    published = [case_of(row) for row in read_rows(BLOUW, shipped=True)]
+    seven = [case for case in published if case.row.calibrate]
+    others = [case for case in published if not case.row.calibrate]
+    users = [case_of(row) for row in own]
     logged = idle_rise([case.row for case in seven])
     found, instead = calibrate(seven), calibrate(seven, logged)
     loo, loo_logged = left_out(seven, IDLE_RISE_W), left_out(seven, logged)
-    misses, hint = verdicts(loo), first_layer(seven)
-    even = verdicts(left_out(seven, IDLE_RISE_W, [EVEN]))
+    misses, even = verdicts(loo), left_out(seven, IDLE_RISE_W, [EVEN])
+    count = tally(loo, even, len(PATTERNS))
+    alone, alone_logged = members(seven), members(seven, logged)
     foreign = [one for case in others for one in keyword(case, found)]
-    users = [(row, *own_row(case_of(row), found)) for row in own]
+    devices, source = conventional.devices([case.row for case in others])
+    said = [own_row(case, found.rate) for case in users]
+    taken = [assumed.assumed(c.row, c.chip.network, found.rate) for c in [*published, *users]]
     lines = [
         *table.comparisons("leave-one-out", loo),
         *table.corrections(_pairs(loo, loo_logged), IDLE_RISE_W, logged),
-        *table.even_alone(even),
-        *table.hint(hint),
+        *table.even_alone(verdicts(even)),
+        *table.members(alone, IDLE_RISE_W),
+        *table.members(alone_logged, logged),
         *table.calibration(found),
         *table.calibration(instead),
+        *table.shipped(found, instead),
         *table.comparisons("predicted from the seven", foreign),
         *(f"{case.row.name}: {case.row.note}" for case in others),
         "",
-        *table.assumptions([*published, *own], found.rate.value),
-        *chain.from_iterable(_own_lines(row, said, note) for row, said, note in users),
-        *(misses or ["every calibrated row is within 15 % (energy), 10 % (time) and its range"]),
+        *conventional.listed(devices, source, others[0].row),
+        *assumed.listed(taken),
+        *chain.from_iterable(_own_lines(each) for each in said),
+        *misses,
+        count.line(),
     ]
     data = {
         "within": not misses,
         "misses": misses,
+        "tally": asdict(count),
         "leave_one_out": [one.to_json() for one in loo],
         "leave_one_out_logged_idle": [one.to_json() for one in loo_logged],
-        "misses_of_the_even_pattern_alone": even,
-        "first_layer_that_would_meet_it": hint._asdict(),
+        "misses_of_the_even_pattern_alone": verdicts(even),
+        "patterns_alone": [each.to_json() for each in alone],
+        "patterns_alone_logged_idle": [each.to_json() for each in alone_logged],
+        "shares_in_the_first_layer_that_hold_it": between(alone),
+        "shares_in_the_first_layer_that_hold_it_logged_idle": between(alone_logged),
         "calibration": _calibration(found),
         "calibration_logged_idle": _calibration(instead),
+        "host": {
+            "time_s": asdict(found.host_time_s.joined(instead.host_time_s)),
+            "energy_j": asdict(found.host_energy_j.joined(instead.host_energy_j)),
+        },
         "predicted": [one.to_json() for one in foreign],
         "reasons": {case.row.name: case.row.note for case in others},
+        "conventional": {"source": source, "devices": [each.to_json() for each in devices]},
         "rows": [
-            {"row": row.name, "host": note, "compared": [one.to_json() for one in said]}
-            for row, said, note in users
+            {
+                "row": each.name,
+                "notes": each.notes,
+                "compared": [one.to_json() for one in each.compared],
+            }
+            for each in said
         ],
-        "assumed": list(table.assumptions([*published, *own], found.rate.value))[1:-1],
+        "assumed": [each.to_json() for each in taken],
     }
     return data, lines
 
@@ -109,14 +132,16 @@ def _calibration(found: Calibration) -> dict[str, Any]:
                 "rate": asdict(fit.rate),
                 "host_time_s": asdict(fit.host_time_s),
                 "host_energy_j": asdict(fit.host_energy_j),
+                "energy_off_j": fit.off_j,
             }
             for fit in found.fits
         ],
     }
 
 
-def _own_lines(row: Row, said: Sequence[Comparison], note: str) -> list[str]:
-    return [*table.comparisons(row.name, said), f"{row.name}: {note}", ""]
+def _own_lines(said: OwnRow) -> list[str]:
+    notes = [f"{said.name}: {note}" for note in said.notes]
+    return [*table.comparisons(said.name, said.compared), *notes, ""]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,12 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 import validate
-from validation import blouw, chip, rows
+from validation import chip, layers, measured, rows
 from validation.activity import count, rates_of
 from validation.build import build
 from validation.chip import case_of
-from validation.rows import RowError, read_rows
+from validation.fields import RowError
+from validation.rows import read_rows
 
+from spikeship.hw_models import chips
+
+PARTS = ("time", "energy")
 EXAMPLE = Path(rows.__file__).with_name("example.json")
 DOCUMENT = Path(__file__).parents[1] / "docs" / "validation.md"
 
@@ -33,19 +37,50 @@ def test_the_example_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert list(data["reasons"]) == ["keyword"] and data["reasons"]["keyword"] in text
     small, sparse = data["rows"]
     assert [one["quantity"] for one in small["compared"]] == [
-        "time", "time, chip", "dynamic energy", "dynamic energy, chip", "static energy",
+        "time", "time, chip", "time, host", "dynamic energy", "dynamic energy, chip",
+        "dynamic energy, host", "static energy",
     ]  # fmt: skip
     by = {one["quantity"]: one for one in small["compared"]}
     assert by["time"]["estimate"] == pytest.approx(by["time, chip"]["estimate"] + 0.001)
     assert by["dynamic energy"]["estimate"] == pytest.approx(
         by["dynamic energy, chip"]["estimate"] + 0.0002
     )
-    assert "as the row gives it" in small["host"] and "calibrated constants" in sparse["host"]
-    assert len(data["assumed"]) == 10
-    for said in ("390 in, 29 out, 10 steps", "input 0.02, conv1 0.05", "60000 synaptic operations"):
+    assert small["notes"][:2] == [f"host's {what}: as the row gives it" for what in PARTS]
+    assert sparse["notes"][:2] == [f"host's {what}: the calibrated constant" for what in PARTS]
+    for said in ("70.0 mW", "66.7 mW", "within 15% (energy) and 10% (time): 7 of 7"):
         assert said in text
-    for said in ("70.0 mW", "66.7 mW", "within 15 % (energy), 10 % (time) and its range"):
-        assert said in text
+
+
+def test_every_width_of_the_chips_weights_can_be_described(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    for chip_name in chips.CHIPS:
+        most = chips.get(chip_name).weight_bits.value
+        for bits in (1, most):
+            document = edited(
+                lambda d, a, b, name=chip_name, bits=bits: (
+                    a.update(chip=name),
+                    [layer.update(weight_bits=bits) for layer in a["layers"]],
+                )
+            )
+            path.write_text(json.dumps(document))
+            graph = build(read_rows(path)[0].workload).graph
+            assert {synapse.num_weight_bits for synapse in graph.synapses} == {bits}
+            assert all(np.all(synapse.weight != 0) for synapse in graph.synapses)
+
+
+def test_rates_of_the_input_and_every_layer_need_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    document = edited(
+        lambda d, a, b: (
+            a.pop("rate"),
+            [layer.update(rate=0.1 * i) for i, layer in enumerate(a["layers"])],
+        )
+    )
+    path.write_text(json.dumps(document))
+    workload = read_rows(path)[0].workload
+    assert not workload.fitted
+    rates = rates_of(workload, build(workload), 0.9)
+    assert list(rates.values()) == pytest.approx([0.02, 0, 0.1, 0.2, 0.3])
 
 
 def test_synops_a_step_are_those_of_the_built_network() -> None:
@@ -73,7 +108,12 @@ DAMAGE = {
     "the name 'conv1' is taken": lambda d, a, b: a["layers"][1].update(name="conv1"),
     "'shape' takes a list of 1 or 3": lambda d, a, b: a["layers"][0].update(shape=[2, 2]),
     "[channels, height, width]": lambda d, a, b: a["layers"][0].update(shape=[5]),
-    "'rate' takes a number from 0 up to 1": lambda d, a, b: a["layers"][0].update(rate=1.5),
+    "'rate' takes 0 or a number in 1e-18..1, got 1.5": lambda d, a, b: (
+        a["layers"][0].update(rate=1.5)
+    ),
+    "'inference' takes a number in 1e-18..1e+15, got 1e-320": lambda d, a, b: (
+        b["measured"]["time_s"].update(inference=1e-320)
+    ),
     "make no network": lambda d, a, b: a["layers"][0].update(shape=[16, 33, 34]),
     "does not divide": lambda d, a, b: a["layers"][1].update(pool=3),
     "3 groups do not divide 16": lambda d, a, b: a["layers"][1].update(groups=3),
@@ -84,12 +124,45 @@ DAMAGE = {
     "layers; give at most": lambda d, a, b: b["layers"][1].update(depth=1000, copies=1000),
     "weights; give at most": lambda d, a, b: b["layers"][0].update(shape=[9_000_000]),
     "'running' needs 'idle_before'": lambda d, a, b: b["measured"]["power_w"].pop("idle_before"),
-    "'chip' takes a number above 0, got Infinity": lambda d, a, b: (
+    "'chip' takes a number in 1e-18..1e+15, got Infinity": lambda d, a, b: (
         a["measured"]["energy_j"].update(chip=float("inf"))
     ),
     "nothing is measured": lambda d, a, b: b.update(measured={}),
     "row names must differ": lambda d, a, b: b.update(name=a["name"]),
     "'name' takes a text of one line": lambda d, a, b: a.update(name="two\nlines"),
+    "no file of rows": lambda d, a, b: d.update(version=True),
+    "'calibrate' takes nothing outside": lambda d, a, b: a.update(calibrate=True),
+    "'logs' takes nothing outside": lambda d, a, b: a.update(logs="x"),
+    "'assumed' takes a list": lambda d, a, b: a.update(assumed="x"),
+    "'assumed' takes a text": lambda d, a, b: a.update(assumed=[1]),
+    "'kernel' is of a conv layer": lambda d, a, b: a["layers"][2].update(kernel=[5, 5]),
+    "'stride' is of a conv layer": lambda d, a, b: b["layers"][1].update(stride=[2, 2]),
+    "'padding' is of a conv layer": lambda d, a, b: a["layers"][3].update(padding=[1, 1]),
+    "'groups' is of a conv layer": lambda d, a, b: b["layers"][0].update(groups=2),
+    "'fan_in' is of a sparse layer": lambda d, a, b: a["layers"][0].update(fan_in=9),
+    "'weight_bits' takes a whole number in 1..9": lambda d, a, b: (
+        a["layers"][2].update(weight_bits=10)
+    ),
+    "'weight_bits' takes a whole number in 1..8": lambda d, a, b: (
+        a.update(chip="loihi2"), a["layers"][2].update(weight_bits=9)
+    ),
+    "a rate of their own: leave 'rate' and": lambda d, a, b: (
+        [layer.update(rate=0.1) for layer in a["layers"]]
+    ),
+    "all that feeds a layer has a rate of its own": lambda d, a, b: (
+        b["input"].update(rate=0.1), [layer.update(rate=0.1) for layer in b["layers"][:-1]]
+    ),
+    "'spread' takes the deviation of 'inference'": lambda d, a, b: (
+        a["measured"]["time_s"].pop("inference")
+    ),
+    "'spread' takes the deviation of 'running'": lambda d, a, b: (
+        a["measured"].update(power_w={"spread": 0.1})
+    ),
+    "'idle_before' takes what 'running'": lambda d, a, b: (
+        a["measured"].update(power_w={"idle_before": 0.1})
+    ),
+    "'idle_after' takes what idle rose to": lambda d, a, b: b["measured"].update(idle="warm"),
+    "and at least that, got 0.01": lambda d, a, b: b["measured"]["power_w"].update(idle_after=0.01),
 }  # fmt: skip
 
 
@@ -134,7 +207,7 @@ def places(data: Any) -> Iterator[tuple[Any, Any]]:
 
 def test_no_value_anywhere_ends_in_a_traceback(tmp_path: Path) -> None:
     path = tmp_path / "rows.json"
-    odd = (None, "x", -1, 2.5, [{}], True, float("nan"))
+    odd = (None, "x", -1, 2.5, [{}], True, float("nan"), 10**400)
     document = json.loads(EXAMPLE.read_text())
     count_of = len(list(places(document)))
     refused = 0
@@ -154,30 +227,9 @@ def test_no_value_anywhere_ends_in_a_traceback(tmp_path: Path) -> None:
 
 def test_the_document_names_every_field_and_the_tested_example() -> None:
     text = DOCUMENT.read_text()
-    for name in {*rows._ROW, *rows._LAYER, *rows._MEASURED}:
+    for name in {*rows.ROW, *rows.SHIPPED, *layers.FIELDS, *measured.FIELDS}:
         assert f"`{name}`" in text, name
     assert "benchmarks/validation/example.json" in text
-
-
-def test_the_logs_are_read_as_their_authors_do(tmp_path: Path) -> None:
-    for folder in ("idle", "running"):
-        (tmp_path / folder).mkdir()
-    lines = [f"t{i:03d},{0.5 if i in (18, 61) else 0.03}" for i in range(80)]
-    (tmp_path / "idle" / "loihi_a.csv").write_text("\n".join(["Time,Total Power (W)", *lines]))
-    # the header counts among the twenty lines that are left out, as in the authors' program
-    assert blouw.idle_before(tmp_path) == pytest.approx(0.03)
-    begin, end = "2019-03-25_10:00:00.000000", "2019-03-25_10:00:02.000000"
-    watts = [("2019-03-25_09:59:59.000000", 0.03), (begin, 0.1), (end, 0.12)]
-    watts += [(f"2019-03-25_10:00:0{i}.000000", 0.2 if i < 6 else 0.09) for i in range(3, 8)]
-    log = tmp_path / "running" / "loihi_a.csv"
-    log.write_text("Time,W\n" + "\n".join(f"{when},{value}" for when, value in watts) + "\n2019")
-    said = {"start_time": begin, "end_time": end, "n_inferences": 200.0}
-    log.with_suffix(".json").write_text(json.dumps(said))
-    measured = blouw.measured(tmp_path, "loihi_a.json", 0.03)
-    assert measured["time_s"]["inference"] == 0.01
-    assert measured["power_w"] == {
-        "running": 0.11, "spread": 0.0, "idle_before": 0.03, "idle_after": 0.09,
-    }  # fmt: skip
 
 
 def test_rates_fill_counts_exactly() -> None:

@@ -15,8 +15,9 @@ from spikeship.hw_models.counts import (
 )
 from spikeship.hw_models.graph import FixedGraph
 from validation.build import INPUT, Network
+from validation.fields import RowError
 from validation.patterns import EVEN, Pattern
-from validation.rows import RowError, Workload
+from validation.rows import Workload
 
 IMAGES = 10**6  # counts are whole numbers: a mean of so many images holds a rate to six digits
 
@@ -36,7 +37,9 @@ def rates_of(
     """
     given = {INPUT: workload.input_rate}
     given |= {name: layer.rate for name, (layer, _) in network.layer_of.items()}
-    if workload.fitted:
+    if not workload.open_rate:
+        common: dict[str, float] = {}
+    elif workload.fitted:
         common = {INPUT: fitted}
         for name, (layer, place) in network.layer_of.items():
             common[name] = fitted * pattern.of(layer.name, place)
@@ -57,7 +60,12 @@ def _rate_of_synops(graph: FixedGraph, given: Mapping[str, float | None], synops
         rate = given[arrival.synapse.source]
         said += operations * (rate or 0.0)
         free += operations if rate is None else 0.0
-    rate = (synops - said) / free if free else -1.0
+    if not free:
+        raise RowError(
+            f"synops_per_step {synops:g}: all that feeds a layer has a rate of its own, so the "
+            "count is known: give the rest a rate too and leave 'synops_per_step' out"
+        )
+    rate = (synops - said) / free
     if not 0 <= rate <= 1:
         raise RowError(
             f"synops_per_step {synops:g} takes {rate:.3g} spikes a neuron and step; it must lie "

@@ -3,7 +3,8 @@
 ``python benchmarks/validation/blouw.py CHECKOUT``
 
 CHECKOUT is a clone of github.com/abr/power_benchmarks (read at commit fce95c8). The figures go into
-``benchmarks/validation/blouw.json``, into the rows that name their logs; all else there stays.
+``benchmarks/validation/blouw.json`` and ``conventional.json``, into the rows that name their logs;
+all else there stays.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 ROWS = Path(__file__).with_name("blouw.json")
+DEVICES = Path(__file__).with_name("conventional.json")
 IDLE_EDGE = 20  # readings at each end of an idle log that the authors leave out
 SETTLING = 3  # readings after a run that may still hold some of it
 CLOCK = "%Y-%m-%d_%H:%M:%S.%f"
@@ -73,6 +75,43 @@ def measured(logs: Path, pattern: str, idle: float) -> dict[str, Any]:
     }
 
 
+def of_device(logs: Path, running: str, idle: str) -> dict[str, Any]:
+    """Watts and inferences a second of one run on conventional hardware, as the authors take them.
+
+    Args:
+        logs: the checkout's.
+        running: name of the run's log, without ending.
+        idle: name of the log of idling, likewise.
+    """
+    said = json.loads((logs / "running" / f"{running}.json").read_text())
+    read = _metered(logs / "running" / f"{running}.csv")
+    begin = next(i for i, (when, _) in enumerate(read) if when == said["start_time"])
+    end = max(i for i, (when, _) in enumerate(read) if when and when <= said["end_time"])
+    quiet = _metered(logs / "idle" / f"{idle}.csv")
+    quiet = quiet[IDLE_EDGE : len(quiet) - IDLE_EDGE + 1]
+    return {
+        "running_w": _rounded(_mean(read[begin : end + 1])),
+        "idle_w": _rounded(_mean(quiet)),
+        "inferences_per_s": _rounded(said["n_inferences"] / said["n_seconds"]),
+    }
+
+
+def _metered(path: Path) -> list[tuple[str, str]]:
+    """Time and watts, as text, of each line of another device's log; empty where there is none."""
+    with path.open(newline="") as file:
+        rows = list(csv.reader(file))
+    found = []
+    for row in rows:
+        cell = row[7] if len(row) > 5 else row[1] if len(row) > 1 else ""  # as their programs log
+        when = row[0].replace("/", "-").replace(" ", "_").split(".")[0] if row else ""
+        found.append((when, cell.strip(" W")))
+    return found
+
+
+def _mean(read: list[tuple[str, str]]) -> float:
+    return statistics.fmean(float(watts) for _, watts in read if watts)
+
+
 def _rounded(value: float) -> float:
     return float(f"{value:.6g}")
 
@@ -91,6 +130,11 @@ def main() -> int:
         row["measured"] = measured(logs, row["logs"], idle)
         print(row["name"], row["measured"])
     ROWS.write_text(json.dumps(document, indent=2) + "\n")
+    devices = json.loads(DEVICES.read_text())
+    for row in devices["rows"]:
+        row["measured"] = of_device(logs, row["logs"], row["idle_log"])
+        print(row["device"], row["batch"], row["measured"])
+    DEVICES.write_text(json.dumps(devices, indent=2) + "\n")
     return 0
 
 

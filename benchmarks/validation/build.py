@@ -9,7 +9,9 @@ import numpy as np
 
 from spikeship.hw_models.graph import AnySynapse, FixedGraph, GraphError, Input, Neuron
 from validation.connect import connect
-from validation.rows import Layer, RowError, Workload
+from validation.fields import RowError
+from validation.layers import Layer
+from validation.rows import Workload
 
 INPUT = "input"
 SEED = 1

@@ -13,9 +13,10 @@ from spikeship.hw_models.placement.place import place
 from spikeship.hw_models.placement.placement import Placement, PlacementError
 from validation.activity import count, rates_of
 from validation.build import Network, build
+from validation.fields import RowError
 from validation.fit import Case, ChipCost, Span
 from validation.patterns import EVEN, PATH, Pattern
-from validation.rows import Row, RowError, Workload
+from validation.rows import Row, Workload
 
 LEVELS: tuple[Level, ...] = ("value", "low", "high")
 MOST_CORE_STEPS = 10_000_000  # what a small machine counts
@@ -63,7 +64,8 @@ class PlacedWorkload:
         """The estimate at a fitted rate."""
         rates = rates_of(self.workload, self.network, rate, pattern)
         counts = count(self.network, rates, self.workload.steps)
-        return estimate(self.network.graph, counts, self.spec, placement=self.placement)
+        where, graph = self.placement, self.network.graph
+        return estimate(graph, counts, self.spec, placement=where, sensitivity=False)
 
     def __call__(self, rate: float, pattern: Pattern = EVEN) -> ChipCost:
         """What the estimate says of the chip; remembered."""
@@ -98,6 +100,7 @@ class PlacedWorkload:
                 *(sum(float(p.sum()) for p in energies[level].values()) for level in LEVELS)
             ),
             static_w=Span(power.value, power.low, power.high) * self.placement.chips,
+            chips=self.placement.chips,
         )
 
 

@@ -1,26 +1,34 @@
-"""Measured beside estimated, quantity by quantity."""
+"""Measured beside estimated, quantity by quantity, and what a calibrated row must keep."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from validation.fit import Calibration, Case, Prediction, Span, chip_cost, corrected, predict
+from validation.fit import Calibration, Case, Prediction, Span, corrected, predict
 
 ENERGY_LIMIT, TIME_LIMIT = 0.15, 0.10  # largest error of a calibrated row that passes
 TIME = "time"
 CORRECTED = "dynamic energy after the correction"
 TOTAL = "dynamic energy"
-HOST_CHIP = "loihi1"  # whose host was calibrated
+LIMITS = {TIME: TIME_LIMIT, CORRECTED: ENERGY_LIMIT}
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One measured quantity of a row, per inference, in seconds or joules."""
+    """One measured quantity of a row, per inference, in seconds or joules.
+
+    Attributes:
+        row: name of the row. quantity: what was measured.
+        measured: mean of the runs. estimate: what is said of it.
+        runs: how many. spread: standard deviation over them; None where the row says none.
+    """
 
     row: str
     quantity: str
     measured: float
     estimate: Span
+    runs: int = 1
+    spread: float | None = None
 
     @property
     def error(self) -> float:
@@ -43,6 +51,8 @@ class Comparison:
             "row": self.row,
             "quantity": self.quantity,
             "measured": self.measured,
+            "runs": self.runs,
+            "spread": self.spread,
             "estimate": self.estimate.value,
             "low": self.estimate.low,
             "high": self.estimate.high,
@@ -53,63 +63,23 @@ class Comparison:
 
 def cold_row(case: Case, said: Prediction, correction_w: float) -> list[Comparison]:
     """Time, corrected and total dynamic energy of a row measured against a cold idle."""
-    measured = case.row.measured
+    measured, name = case.row.measured, case.row.name
     assert measured.time_s is not None
+    time_s, joules = measured.time_s, measured.energy_j["dynamic"]
+    of_time, of_energy = measured.time_spread_s, measured.energy_spread_j
+    less = corrected(case.row, correction_w)
     return [
-        Comparison(case.row.name, TIME, measured.time_s, said.time_s),
-        Comparison(case.row.name, CORRECTED, corrected(case.row, correction_w), said.corrected_j),
-        Comparison(case.row.name, TOTAL, measured.energy_j["dynamic"], said.total_j),
+        Comparison(name, TIME, time_s, said.time_s, measured.runs, of_time),
+        Comparison(name, CORRECTED, less, said.corrected_j, measured.runs, of_energy),
+        Comparison(name, TOTAL, joules, said.total_j, measured.runs, of_energy),
     ]
-
-
-def own_row(case: Case, found: Calibration) -> tuple[list[Comparison], str]:
-    """Every part that was measured of a row, and what its estimate says of the host."""
-    row, measured = case.row, case.row.measured
-    chip = chip_cost(case, found.rate)
-    host_s, host_j, note = _host(case, found)
-    time = host_s + chip.time_s
-    dynamic = host_j + chip.dynamic_j
-    if measured.cold:
-        dynamic = dynamic + time * found.correction_w
-    pairs = [
-        (TIME, measured.time_s, time),
-        ("time, chip", measured.chip_time_s, chip.time_s),
-        (TOTAL, measured.energy_j.get("dynamic"), dynamic),
-        ("dynamic energy, chip", measured.energy_j.get("chip"), chip.dynamic_j),
-        ("static energy", measured.energy_j.get("static"), _over(chip.static_w, time)),
-    ]
-    return [Comparison(row.name, what, value, said) for what, value, said in pairs if value], note
-
-
-def _over(power: Span, time: Span) -> Span:
-    return Span(power.value * time.value, power.low * time.low, power.high * time.high)
-
-
-def _host(case: Case, found: Calibration) -> tuple[Span, Span, str]:
-    measured = case.row.measured
-    known_s, known_j = measured.host_time_s, measured.energy_j.get("host")
-    calibrated = case.row.workload.chip == HOST_CHIP
-    nothing = Span(0.0, 0.0, 0.0)
-    host_s = found.host_time_s if calibrated else nothing
-    host_j = found.host_energy_j if calibrated else nothing
-    if known_s is not None:
-        host_s = Span(known_s, known_s, known_s)
-    if known_j is not None:
-        host_j = Span(known_j, known_j, known_j)
-    said = "the calibrated constants" if calibrated else "nothing: none was calibrated"
-    parts = [
-        f"{what}: {'as the row gives it' if known is not None else said}"
-        for what, known in (("host's time", known_s), ("host's energy", known_j))
-    ]
-    return host_s, host_j, "; ".join(parts)
 
 
 def verdict(comparison: Comparison) -> str | None:
     """Say by how much a calibrated row misses what it must keep; None where it keeps it."""
-    limits = {TIME: TIME_LIMIT, CORRECTED: ENERGY_LIMIT}
-    if comparison.quantity not in limits:
+    if comparison.quantity not in LIMITS:
         return None
-    limit = limits[comparison.quantity]
+    limit = LIMITS[comparison.quantity]
     found = []
     if abs(comparison.error) > limit:
         found.append(f"error {comparison.error:+.1%} beyond {limit:.0%}")
@@ -123,6 +93,47 @@ def verdict(comparison: Comparison) -> str | None:
 def verdicts(comparisons: Iterable[Comparison]) -> list[str]:
     """All misses, a line each."""
     return [line for one in comparisons if (line := verdict(one)) is not None]
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How many of the calibrated rows keep what they must.
+
+    Attributes:
+        rows: how many there are.
+        close: within the limits of error. inside: within the range over all firing patterns.
+        inside_even: within the range of the even pattern alone. patterns: how many there are.
+    """
+
+    rows: int
+    close: int
+    inside: int
+    inside_even: int
+    patterns: int
+
+    def line(self) -> str:
+        """Everything in a sentence."""
+        return (
+            f"within {ENERGY_LIMIT:.0%} (energy) and {TIME_LIMIT:.0%} (time): {self.close} of "
+            f"{self.rows} calibrated rows; within its range over {self.patterns} firing patterns: "
+            f"{self.inside} of {self.rows}; by even firing alone: {self.inside_even} of {self.rows}"
+        )
+
+
+def tally(found: Sequence[Comparison], even: Sequence[Comparison], patterns: int) -> Tally:
+    """Count the rows that keep their limits, in every quantity that has one."""
+    held = [one for one in found if one.quantity in LIMITS]
+    names = {one.row for one in held}
+    far = {one.row for one in held if abs(one.error) > LIMITS[one.quantity]}
+    out = {one.row for one in held if not one.inside}
+    out_even = {one.row for one in even if one.quantity in LIMITS and not one.inside}
+    return Tally(
+        len(names),
+        len(names - far),
+        len(names - out),
+        len(names - out_even),
+        patterns,
+    )
 
 
 def keyword(case: Case, found: Calibration) -> Sequence[Comparison]:

@@ -5,7 +5,8 @@ from numpy.typing import NDArray
 
 from spikeship.hw_models import fixed
 from spikeship.hw_models.graph import AnySynapse, Conv, Dense, Sparse, pooled_shape
-from validation.rows import Layer, RowError
+from validation.fields import RowError
+from validation.layers import Layer
 
 
 def connect(
@@ -59,7 +60,14 @@ def connect(
 
 
 def _weights(shape: tuple[int, ...], bits: int, rng: np.random.Generator) -> NDArray[np.int16]:
-    """Both signs at random, in the smallest step of this width: none of them is zero."""
+    """Both signs at random, in the smallest step of this width: none of them is zero.
+
+    One bit holds a single sign. Nine hold odd numbers where both signs occur, so both do.
+    """
+    if bits == 1:
+        return np.full(shape, fixed.weight_step(np.array([1]), bits), dtype=np.int16)
     step = fixed.weight_step(np.array([-1, 1]), bits)
     signs = rng.integers(0, 2, shape, dtype=np.int8).astype(np.int16)
+    if bits == fixed.ODD_WEIGHT_BITS:
+        signs.flat[0], signs.flat[-1] = 0, 1
     return (2 * signs - 1) * np.int16(step)

@@ -11,7 +11,7 @@ of what the chip leaves over. This is done for every firing pattern by itself: t
 the figures, all of them the ranges.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -35,8 +35,14 @@ class Span:
     def __add__(self, other: "Span") -> "Span":
         return Span(self.value + other.value, self.low + other.low, self.high + other.high)
 
-    def __mul__(self, factor: float) -> "Span":
-        return Span(self.value * factor, self.low * factor, self.high * factor)
+    def __mul__(self, factor: "float | Span") -> "Span":
+        by = factor if isinstance(factor, Span) else Span(factor, factor, factor)
+        return Span(self.value * by.value, self.low * by.low, self.high * by.high)
+
+    def joined(self, *others: "Span") -> "Span":
+        """This figure, and a range that holds the others' too."""
+        every = (self, *others)
+        return Span(self.value, min(s.low for s in every), max(s.high for s in every))
 
     def holds(self, value: float) -> bool:
         """Whether a value lies in the range."""
@@ -45,11 +51,18 @@ class Span:
 
 @dataclass(frozen=True)
 class ChipCost:
-    """What the estimate says of the chip, per inference: seconds and dynamic joules; and watts."""
+    """What the estimate says of the chip.
+
+    Attributes:
+        time_s, dynamic_j: per inference.
+        static_w: watts of all chips, of a board that has run.
+        chips: how many.
+    """
 
     time_s: Span
     dynamic_j: Span
     static_w: Span
+    chips: int = 1
 
 
 class Chip(Protocol):
@@ -75,12 +88,14 @@ class Fit:
         pattern: the pattern.
         rate: spikes a neuron and step; the range are the refits without one of the rows.
         host_time_s, host_energy_j: per inference; the range is what single rows say of it.
+        off_j: root mean square by which the rows' corrected energies differ from the fit.
     """
 
     pattern: Pattern
     rate: Span
     host_time_s: Span
     host_energy_j: Span
+    off_j: float
 
 
 @dataclass(frozen=True)
@@ -103,12 +118,12 @@ class Calibration:
     @property
     def host_time_s(self) -> Span:
         """Of the even pattern; the range is that of all."""
-        return _around(fit.host_time_s for fit in self.fits)
+        return _around([fit.host_time_s for fit in self.fits])
 
     @property
     def host_energy_j(self) -> Span:
         """Of the even pattern; the range is that of all."""
-        return _around(fit.host_energy_j for fit in self.fits)
+        return _around([fit.host_energy_j for fit in self.fits])
 
 
 @dataclass(frozen=True)
@@ -117,12 +132,19 @@ class Prediction:
 
     Attributes:
         time_s: with the host. corrected_j: dynamic joules, host included, after the correction.
-        total_j: the same with the correction put back, over the estimated time.
+        total_j: the same with the rise of idle put back, over the estimated time; its range
+            holds both readings of the rise.
     """
 
     time_s: Span
     corrected_j: Span
     total_j: Span
+
+
+def rise(value: float = IDLE_RISE_W) -> Span:
+    """Watts by which idle rises with a first run: this figure, the range of all readings."""
+    low, high = LOIHI1_IDLE_RISE.low, LOIHI1_IDLE_RISE.high
+    return Span(value, min(value, low), max(value, high))
 
 
 def corrected(row: Row, correction_w: float) -> float:
@@ -153,7 +175,7 @@ def predict(case: Case, found: Calibration) -> Prediction:
         times.append(fit.host_time_s + chip.time_s)
         energies.append(fit.host_energy_j + chip.dynamic_j)
     time, energy = _around(times), _around(energies)
-    return Prediction(time, energy, energy + time * found.correction_w)
+    return Prediction(time, energy, energy + time * rise(found.correction_w))
 
 
 def leave_one_out(
@@ -176,6 +198,7 @@ def chip_cost(case: Case, rate: Span, pattern: Pattern = PATTERNS[0]) -> ChipCos
         Span(value.time_s.value, low.time_s.low, high.time_s.high),
         Span(value.dynamic_j.value, low.dynamic_j.low, high.dynamic_j.high),
         value.static_w,
+        value.chips,
     )
 
 
@@ -195,6 +218,7 @@ def _fit(cases: Sequence[Case], pattern: Pattern, correction_w: float) -> Fit:
         rate=Span(rate, min(rate, *refits), max(rate, *refits)),
         host_time_s=Span(float(np.mean(seconds)), min(seconds), max(seconds)),
         host_energy_j=Span(host_j, min(joules), max(joules)),
+        off_j=float(np.sqrt(np.mean(np.square(np.array(joules) - host_j)))),
     )
 
 
@@ -216,7 +240,6 @@ def _seconds(row: Row) -> float:
     return row.measured.time_s
 
 
-def _around(spans: Iterable[Span]) -> Span:
+def _around(spans: Sequence[Span]) -> Span:
     """The first one's figure, and a range that holds all of them."""
-    known = list(spans)
-    return Span(known[0].value, min(s.low for s in known), max(s.high for s in known))
+    return spans[0].joined(*spans[1:])

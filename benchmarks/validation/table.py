@@ -2,13 +2,23 @@
 
 from collections.abc import Iterator, Sequence
 
-from validation.build import INPUT
 from validation.compare import TIME, Comparison
-from validation.explain import FirstLayer
 from validation.fit import Calibration, Span
-from validation.rows import Row
+from validation.members import Member, between
 
-_COLUMNS = ("row", "measured", "estimate", "low..high", "error", "inside")
+_COLUMNS = ("row", "measured", "runs, spread", "estimate", "low..high", "error", "inside")
+
+
+def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Rows of cells, aligned: the first column to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        first, *others = (
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        yield "  " + "  ".join([first, *others])
+    yield ""
 
 
 def comparisons(title: str, found: Sequence[Comparison]) -> Iterator[str]:
@@ -18,27 +28,23 @@ def comparisons(title: str, found: Sequence[Comparison]) -> Iterator[str]:
         chosen = [one for one in found if one.quantity == quantity]
         unit, factor = ("ms", 1e3) if quantity.startswith(TIME) else ("uJ", 1e6)
         yield f"{title}: {quantity} per inference, {unit}"
-        rows = [_COLUMNS, *(_cells(one, factor) for one in chosen)]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS))]
-        for row in rows:
-            first, *others = (
-                cell.ljust(width) if i == 0 else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-            )
-            yield "  " + "  ".join([first, *others])
-        yield ""
+        yield from columns([_COLUMNS, *(_cells(one, factor) for one in chosen)])
 
 
 def _cells(one: Comparison, factor: float) -> tuple[str, ...]:
-    low, high = (f"{end * factor:.4g}" for end in (one.estimate.low, one.estimate.high))
     return (
         one.row,
         f"{one.measured * factor:.4g}",
+        f"{one.runs}, {'-' if one.spread is None else f'{one.spread / one.measured:.2%}'}",
         f"{one.estimate.value * factor:.4g}",
-        f"{low}..{high}",
+        _range(one.estimate, factor),
         f"{one.error:+.1%}",
         "yes" if one.inside else f"no, by {one.miss():.1%}",
     )
+
+
+def _range(value: Span, factor: float) -> str:
+    return f"{value.low * factor:.4g}..{value.high * factor:.4g}"
 
 
 def calibration(found: Calibration) -> Iterator[str]:
@@ -49,14 +55,23 @@ def calibration(found: Calibration) -> Iterator[str]:
     yield f"  rate, spikes a neuron and step: {_span(found.rate, 1)}"
     for fit in found.fits:
         yield (
-            f"    {fit.pattern.name + ':':<27} host {fit.host_time_s.value * 1e3:.4g} ms, "
-            f"{fit.host_energy_j.value * 1e6:.4g} uJ, mean rate {fit.rate.value:.4g}"
+            f"    {fit.pattern.name + ':':<30} host {fit.host_time_s.value * 1e3:.4g} ms, "
+            f"{fit.host_energy_j.value * 1e6:.4g} uJ, mean rate {fit.rate.value:.4g}, "
+            f"energy off by {fit.off_j * 1e6:.3g} uJ rms"
         )
     yield ""
 
 
+def shipped(found: Calibration, instead: Calibration) -> Iterator[str]:
+    """The host's constants with the range of both readings of idle."""
+    yield "the host's constants, with the range of both readings of idle:"
+    yield f"  ms an inference: {_span(found.host_time_s.joined(instead.host_time_s), 1e3)}"
+    yield f"  uJ an inference: {_span(found.host_energy_j.joined(instead.host_energy_j), 1e6)}"
+    yield ""
+
+
 def _span(value: Span, factor: float) -> str:
-    return f"{value.value * factor:.4g} ({value.low * factor:.4g}..{value.high * factor:.4g})"
+    return f"{value.value * factor:.4g} ({_range(value, factor)})"
 
 
 def corrections(
@@ -81,38 +96,33 @@ def even_alone(misses: Sequence[str]) -> Iterator[str]:
     yield ""
 
 
-def hint(found: FirstLayer) -> Iterator[str]:
-    """Why the row without branches misses, as far as the rows can say."""
-    yield f"{found.row} would be met, in energy and in time, by a first layer that fires more than"
-    yield "the branches do, not fitted, since no other row tells the two apart:"
-    for what, first, branches in (
-        ("energy", found.by_energy, found.branches_by_energy),
-        ("time", found.by_time, found.branches_by_time),
-    ):
-        yield f"  by its {what + ':':<7} about {first:.2f} spikes a neuron and step, {branches:.2f}"
+def members(found: Sequence[Member], correction_w: float) -> Iterator[str]:
+    """The row without branches by each firing pattern alone."""
+    time, energy = found[0].time, found[0].energy
+    yield f"{time.row} by each firing pattern alone, fitted to the other six, idle rising by"
+    yield (
+        f"{correction_w * 1e3:.1f} mW; measured {time.measured * 1e3:.4g} ms and "
+        f"{energy.measured * 1e6:.4g} uJ; rates in spikes a neuron and step:"
+    )
+    head = ("pattern", "first", "branches", "ms", "low..high", "uJ", "low..high", "inside")
+    yield from columns([head, *(_member(each) for each in found)])
+    holding = ", ".join(each.pattern for each in found if each.holds)
+    yield f"in time and in energy, {time.row} lies inside: {holding or 'none of them'}"
+    shares = between(found)
+    said = "no share" if shares is None else f"{shares[0]:.1%} to {shares[1]:.1%}"
+    yield f"  and by straight lines between them: {said} in the first layer"
     yield ""
 
 
-def assumptions(rows: Sequence[Row], rate: float) -> Iterator[str]:
-    """In and out sizes, steps and firing rates of every row."""
-    yield "assumed, row by row:"
-    for row in rows:
-        workload = row.workload
-        if workload.fitted:
-            said = f"{rate:.4f} spikes a neuron and step (fitted)"
-        elif workload.rate is not None:
-            said = f"{workload.rate:g} spikes a neuron and step (given)"
-        else:
-            said = f"from {workload.synops_per_step:g} synaptic operations a step (given)"
-        own = [
-            f"{layer.name} {layer.rate:g}" for layer in workload.layers if layer.rate is not None
-        ]
-        if workload.input_rate is not None:
-            own.insert(0, f"{INPUT} {workload.input_rate:g}")
-        sizes = "x".join(map(str, workload.input_shape))
-        out = "" if row.output is None else f", {row.output} out"
-        yield (
-            f"  {row.name:<12}  {sizes} in{out}, {workload.steps} steps, rate {said}"
-            f"{'; ' + ', '.join(own) if own else ''}"
-        )
-    yield ""
+def _member(each: Member) -> tuple[str, ...]:
+    held = [what for what in ("time", "energy") if getattr(each, what).inside]
+    return (
+        each.pattern,
+        f"{each.first:.3f}",
+        f"{each.branches:.3f}",
+        f"{each.time.estimate.value * 1e3:.4g}",
+        _range(each.time.estimate, 1e3),
+        f"{each.energy.estimate.value * 1e6:.4g}",
+        _range(each.energy.estimate, 1e6),
+        {0: "neither", 1: held[0] if held else "", 2: "both"}[len(held)],
+    )

@@ -94,10 +94,13 @@ class Host:
 
     Attributes:
         seconds: an inference's time outside the chip's steps. joules: its energy.
+        num_steps: T of all inferences that these were measured on, where nothing tells a constant
+            an inference from a constant a step; None where they are known to be an inference's.
     """
 
     seconds: Constant
     joules: Constant
+    num_steps: int | None = None
 
 
 @dataclass(frozen=True)

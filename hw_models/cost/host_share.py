@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from spikeship.hw_models.chips.spec import ChipSpec
+from spikeship.hw_models.chips.spec import ChipSpec, Constant, Host
 from spikeship.hw_models.cost.traffic import Traffic
 from spikeship.hw_models.fanout import fanout
 from spikeship.hw_models.graph import FixedGraph, Identity
@@ -18,7 +18,8 @@ class HostShare:
 
     Attributes:
         energy_j: joules, with the ends ``low`` and ``high``; None where nobody measured any.
-        latency_s: seconds, with its ends; None likewise.
+        latency_s: seconds, with its ends; None likewise. Where the constants may be those of a
+            step as well as of an inference, the ends hold both readings at this T.
         source: where the two come from.
         injected_values: currents that the host computes and injects, one a neuron and step.
         macs: its multiplications for them: of every step, but once where direct input is the same
@@ -50,17 +51,32 @@ def host_share(graph: FixedGraph, chip: ChipSpec, traffic: Traffic, num_steps: i
     source = joules.source
     if seconds.source != source:
         source = f"energy: {source}; time: {seconds.source}"
+    energy_ends, time_ends = (host_ends(chip.host, each, num_steps) for each in (joules, seconds))
+    if chip.host.num_steps not in (None, num_steps):
+        source += (
+            f"; T is {num_steps} here, and rows of {chip.host.num_steps} steps alone cannot tell a "
+            "constant an inference (the value) from one a step: the range holds both"
+        )
     return HostShare(
         energy_j=joules.value,
-        low=joules.low,
-        high=joules.high,
+        low=energy_ends[0],
+        high=energy_ends[1],
         latency_s=seconds.value,
-        latency_low_s=seconds.low,
-        latency_high_s=seconds.high,
+        latency_low_s=time_ends[0],
+        latency_high_s=time_ends[1],
         source=source,
         injected_values=values,
         macs=macs,
     )
+
+
+def host_ends(host: Host, constant: Constant, num_steps: int) -> tuple[float, float]:
+    """Low and high end of one of the host's constants at T = ``num_steps``.
+
+    Where the constant may be one of an inference or one of a step, the ends hold both readings.
+    """
+    share = 1.0 if host.num_steps is None else num_steps / host.num_steps
+    return constant.low * min(1.0, share), constant.high * max(1.0, share)
 
 
 def _injected(
