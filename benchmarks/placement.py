@@ -2,10 +2,13 @@
 
 Run from the repository's root::
 
-    python benchmarks/placement.py [--axons single] [--kernels unshared] [--large] [--json FILE]
+    python benchmarks/placement.py [--axons single] [--kernels unshared] [--rate R] [--large]
+        [--json FILE]
 
 Weights are initial ones: a placement depends on their shapes and widths alone. CIFAR-10 networks
-take Poisson input over 10 steps, ResNet34 direct input of 224 x 224 pixels over 4. ``--large``
+take Poisson input over 10 steps, ResNet34 direct input of 224 x 224 pixels over 4. With ``--rate``
+every source neuron sends so often in each of its steps, and spare cores are given away by the time
+of all steps, as they are for a network that was run; the time of a sample is printed. ``--large``
 adds VGG16 at 224 x 224, whose 138 million weights take minutes and 7 GB to make.
 """
 
@@ -22,7 +25,11 @@ from untrained import untrained
 from spikeship.hw_models import chips
 from spikeship.hw_models.atomic import replacing
 from spikeship.hw_models.chips.spec import ChipSpec
+from spikeship.hw_models.cost.core_work import core_work
+from spikeship.hw_models.cost.step_time import step_times
+from spikeship.hw_models.cost.traffic import Traffic
 from spikeship.hw_models.graph import FixedGraph
+from spikeship.hw_models.placement.layer import core_limits
 from spikeship.hw_models.placement.place import place
 from spikeship.hw_models.placement.placement import PlacedLayer, Rules
 
@@ -42,17 +49,24 @@ def network(arch: str, side: int, classes: int, num_steps: int) -> FixedGraph:
     return untrained(arch, images, num_steps=num_steps, classes=classes)
 
 
-def row_of(graph: FixedGraph, chip: ChipSpec, rules: Rules) -> dict[str, Any]:
+def row_of(
+    graph: FixedGraph, chip: ChipSpec, rules: Rules, traffic: Traffic | None = None
+) -> dict[str, Any]:
     """A placement as a row, with the seconds that it took."""
     begin = time.perf_counter()
-    placed = place(graph, chip, rules=rules)
+    placed = place(graph, chip, rules=rules, traffic=traffic)
     seconds = time.perf_counter() - begin
+    latency = None
+    if traffic is not None:
+        steps = len(traffic.messages[graph.input.name])
+        latency = step_times(core_work(graph, placed, chip, traffic, steps), chip).total
     return {
         "chip": chip.name,
         "cores": placed.cores,
         "chips": placed.chips,
         "fits": placed.fits,
         "seconds": seconds,
+        "latency_s": latency,
         "misfits": list(placed.reasons),
         "assumptions": list(placed.assumptions),
         "injected": list(placed.injected),
@@ -63,14 +77,9 @@ def row_of(graph: FixedGraph, chip: ChipSpec, rules: Rules) -> dict[str, Any]:
 def layer_row(layer: PlacedLayer, chip: ChipSpec) -> dict[str, Any]:
     """Split, what decided it, and how full its fullest core is, by limit."""
     fullest = {
-        "neurons": max(c.compartments for c in layer.cores) / chip.compartments_per_core.value,
-        "synaptic memory": max(c.synapse_bits for c in layer.cores) / chip.synaptic_memory.value,
-        "input axons": max(c.input_axons for c in layer.cores) / chip.input_axons.value,
-        "output axons": max(c.output_axons for c in layer.cores) / chip.output_axons.value,
+        name: max(core.loads[name] for core in layer.cores) / limit.value
+        for name, limit in core_limits(chip).items()
     }
-    if chip.core_memory is not None:
-        most = max(c.synapse_bits + c.state_bits for c in layer.cores)
-        fullest["state memory"] = most / chip.core_memory.value
     return {
         "name": layer.name,
         "cores": len(layer.cores),
@@ -85,6 +94,7 @@ def tell(arch: str, side: int, row: dict[str, Any]) -> None:
     print(
         f"{arch} {side}x{side} on {row['chip']}: {row['cores']:,} cores, {row['chips']} "
         f"chip{'s' * (row['chips'] > 1)}, {fits}; placed in {row['seconds']:.2f} s"
+        + ("" if row["latency_s"] is None else f", {row['latency_s'] * 1e3:.4g} ms a sample")
     )
     for line in row["misfits"]:
         print(f"  {line}")
@@ -101,6 +111,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--axons", choices=("population", "single"), default="population")
     parser.add_argument("--kernels", choices=("shared", "unshared"), default="shared")
+    parser.add_argument("--rate", type=float, help="messages a source neuron and step")
     parser.add_argument("--large", action="store_true", help="VGG16 at 224 x 224 as well")
     parser.add_argument("--json", type=Path, help="file to write the rows to")
     options = parser.parse_args(argv)
@@ -108,8 +119,9 @@ def main(argv: list[str] | None = None) -> int:
     rows = []
     for arch, side, classes, num_steps in (*NETWORKS, *([LARGE] if options.large else [])):
         graph = network(arch, side, classes, num_steps)
+        traffic = None if options.rate is None else Traffic.uniform(graph, options.rate, num_steps)
         for chip in chips.CHIPS.values():
-            row = row_of(graph, chip, rules)
+            row = row_of(graph, chip, rules, traffic)
             tell(arch, side, row)
             rows.append({"network": arch, "side": side, "num_steps": num_steps, **row})
     if options.json:

@@ -100,7 +100,7 @@ def picture(figure: Figure, alt: str) -> Picture:
     start = svg.index(">") + 1
     svg = f"{svg[:start]}<style>{_style_sheet()}</style>{svg[start:]}"
     encoded = base64.b64encode(svg.encode()).decode()
-    return Picture(alt, Markup(f"data:image/svg+xml;base64,{encoded}"))
+    return Picture(printable(alt), Markup(f"data:image/svg+xml;base64,{encoded}"))
 
 
 def check_format(path: Path) -> None:
@@ -125,6 +125,7 @@ def save(figure: Figure, alt: str, path: Path) -> None:
         DeployError: another suffix.
     """
     check_format(path)
+    alt = printable(alt)
     figure.patch.set_facecolor("white")
     with replacing(path) as temporary:
         if path.suffix.lower() == ".svg":
@@ -140,8 +141,14 @@ def save(figure: Figure, alt: str, path: Path) -> None:
             )
 
 
+def printable(text: str) -> str:
+    """A text without what no picture shows: control characters, which would also break an SVG."""
+    return "".join(letter for letter in text if letter.isprintable())
+
+
 def clipped(name: str, most: int = 24) -> str:
     """A name of at most so many letters: its end, which tells layers apart."""
+    name = printable(name)
     return name if len(name) <= most else f"…{name[1 - most :]}"
 
 

@@ -2,9 +2,10 @@
 
 A chip is its mesh of tiles, four cores a tile. On the left a core's colour is the share of its
 fullest limit, on the right its mean share of the busiest core's time. Numbers in the cells are the
-layers, which are listed below with their cores.
+layers, which are listed below with their cores. Below them stands what does not fit.
 """
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,16 @@ from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from spikeship.deploy.drawing import LIGHT, THEMED, Palette, Picture, clipped, picture, save
+from spikeship.deploy.drawing import (
+    LIGHT,
+    THEMED,
+    Palette,
+    Picture,
+    clipped,
+    picture,
+    printable,
+    save,
+)
 from spikeship.hw_models import chips
 from spikeship.hw_models.chips.spec import ChipSpec
 from spikeship.hw_models.estimate import Estimate
@@ -32,7 +42,9 @@ _WIDTH, _MARGIN, _GAP = 10.0, 0.15, 0.2  # inches
 _HEAD, _TITLE, _LINE = 0.75, 0.22, 0.17
 _COLUMNS = 3  # of the list of layers
 _OVER = "#c4304a"
-_FORCED = {"none": "", "time": ", more for speed"}
+_FORCED = {"none": "", "time": ", more for speed", "given": ", as given"}
+_ACROSS = 150  # letters of a line over the whole width
+_SHOWN_REASONS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,13 +81,7 @@ class PlacementFigure:
 
 def fullest(core: Core, chip: ChipSpec) -> tuple[float, LimitName]:
     """The share of its limit that a core uses most of, and that limit's name."""
-    used: dict[LimitName, int] = {
-        "neurons": core.compartments,
-        "synaptic memory": core.synapse_bits,
-        "input axons": core.input_axons,
-        "output axons": core.output_axons,
-        "state memory": core.synapse_bits + core.state_bits,
-    }
+    used = core.loads
     shares = [(used[name] / limit.value, name) for name, limit in core_limits(chip).items()]
     return max(shares, key=lambda share: share[0])
 
@@ -152,7 +158,8 @@ def _draw(shown: PlacementFigure, palette: Palette) -> tuple[Figure, str]:
     side = (_WIDTH - 2 * _MARGIN - (panels - 1) * _GAP) / panels
     tall = side * grid[0] / grid[1]
     words = _layer_lines(shown)
-    lines = -(-(len(words) + 2) // _COLUMNS)  # and two remarks
+    reasons = _reason_lines(shown)
+    lines = -(-(len(words) + 2) // _COLUMNS) + len(reasons)  # and two remarks
     rows = -(-len(drawn) // beside)
     height = _HEAD + rows * (tall + _TITLE + _GAP) + _LINE * (lines + 1) + 2 * _MARGIN
     figure = Figure(figsize=(_WIDTH, height))
@@ -177,7 +184,10 @@ def _draw(shown: PlacementFigure, palette: Palette) -> tuple[Figure, str]:
         words = [*words, f"not drawn: {len(chips) - len(drawn)} more chips, {rest:,} cores"]
     if any(cell.full > 1 for cell in cells):
         words = [*words, "red: more than a core holds"]
-    _list(figure, words, height, palette)
+    _list(figure, words, height, palette, above=len(reasons))
+    for index, line in enumerate(reasons):
+        high = _MARGIN + (len(reasons) - 1 - index) * _LINE
+        figure.text(_MARGIN / _WIDTH, high / height, line, fontsize=7.5, color=_OVER, va="bottom")
     return figure, _alt(shown, cells, len(drawn))
 
 
@@ -251,6 +261,9 @@ def _layer_lines(shown: PlacementFigure) -> list[str]:
     for index, layer in enumerate(layers[:_SHOWN_LAYERS]):
         cores = len(layer.cores)
         forced = _FORCED.get(layer.limit, f", by {layer.limit}")
+        broken = [misfit.limit for misfit in shown.placement.misfits if misfit.layer == layer.name]
+        if broken:
+            forced = f", breaks {broken[0]}{'' if len(broken) == 1 else ', …'}"
         lines.append(
             f"{index + 1}  {clipped(layer.name)}: {cores:,} core{'s' * (cores != 1)}{forced}"
         )
@@ -259,11 +272,25 @@ def _layer_lines(shown: PlacementFigure) -> list[str]:
     return lines
 
 
-def _list(figure: Figure, words: Sequence[str], height: float, palette: Palette) -> None:
+def _reason_lines(shown: PlacementFigure) -> list[str]:
+    """What does not fit, broken into lines."""
+    reasons = shown.placement.reasons
+    lines = []
+    for reason in reasons[:_SHOWN_REASONS]:
+        lines += textwrap.wrap(printable(reason), _ACROSS, subsequent_indent="    ")
+    if len(reasons) > _SHOWN_REASONS:
+        lines.append(f"and {len(reasons) - _SHOWN_REASONS} more reasons")
+    return lines
+
+
+def _list(
+    figure: Figure, words: Sequence[str], height: float, palette: Palette, above: int
+) -> None:
+    """Write words in columns, ``above`` so many lines."""
     lines = -(-len(words) // _COLUMNS)
     for index, line in enumerate(words):
         across = _MARGIN + (index // lines) * (_WIDTH - 2 * _MARGIN) / _COLUMNS
-        down = _MARGIN + (lines - 1 - index % lines) * _LINE
+        down = _MARGIN + (above + lines - 1 - index % lines) * _LINE
         figure.text(
             across / _WIDTH, down / height, line, fontsize=7.5, color=palette.ink, va="bottom"
         )
@@ -285,4 +312,6 @@ def _alt(shown: PlacementFigure, cells: Sequence[_Cell], drawn: int) -> str:
             f"{layer.name} {len(of_layer)} cores, {100 * max(c.full for c in of_layer):.0f} % full "
             f"at most, {100 * max(c.busy for c in of_layer):.0f} % of the time at most"
         )
-    return "; ".join(said)
+    if not placement.fits:
+        said.append("it does not fit")
+    return "; ".join([*said, *placement.reasons])

@@ -104,10 +104,15 @@ def on_off(graph: FixedGraph, synapse: AnySynapse, chip: ChipSpec) -> int:
     return 2 if signed_spikes and chip.name == "loihi1" else 1
 
 
-def word_bits(data: dict[str, Any], synapse: AnySynapse, chip: ChipSpec) -> int:
+def weight_width(synapse: AnySynapse) -> int:
     bits = synapse.num_weight_bits
     if isinstance(synapse, Conv) and bits == 9:
-        bits = 8 if np.abs(synapse.weight).max(initial=0) <= 127 else 9
+        return 8 if np.abs(synapse.weight).max(initial=0) <= 127 else 9
+    return bits
+
+
+def word_bits(data: dict[str, Any], synapse: AnySynapse, chip: ChipSpec) -> int:
+    bits = weight_width(synapse)
     listed = isinstance(synapse, Sparse | Identity)
     if listed or (isinstance(synapse, Conv) and data["rules"]["kernels"] == "unshared"):
         index = 0
@@ -210,20 +215,32 @@ def by_fields(graph: FixedGraph, data: dict[str, Any], chip: ChipSpec) -> Counte
         for i in at[synapse.target]:
             read = _read(graph, synapse, cores[i])
             axons = _shares(data, synapse, read, low, high)
-            counted.synapse_bits[i] += copies * bits * _stored(data, synapse, cores[i])
+            counted.synapse_bits[i] += copies * bits * _stored(graph, data, synapse, cores[i])
             counted.input_axons[i] += copies * axons.sum()
             if synapse.source in at:
                 counted.output_axons[at[synapse.source]] += copies * axons
     return counted
 
 
-def _stored(data: dict[str, Any], synapse: AnySynapse, core: dict[str, Any]) -> int:
+def _stored(
+    graph: FixedGraph, data: dict[str, Any], synapse: AnySynapse, core: dict[str, Any]
+) -> int:
+    held = [core[axis][1] - core[axis][0] for axis in AXES]
     if isinstance(synapse, Conv):
-        assert data["rules"]["kernels"] == "shared"
-        low, high = core["channels"]
-        return (high - low) * int(np.prod(synapse.weight.shape[1:]))
-    held = int(np.prod([core[axis][1] - core[axis][0] for axis in AXES]))
-    return held * (synapse.weight.shape[1] if isinstance(synapse, Dense) else 1)
+        if data["rules"]["kernels"] == "shared":
+            return held[0] * int(np.prod(synapse.weight.shape[1:]))
+        sides = three(graph.node(synapse.source).shape)[1:]
+        met = [int(_taps(synapse, i, core, sides[i])[1].sum()) for i in range(2)]
+        return held[0] * synapse.weight.shape[1] * met[0] * met[1]
+    return int(np.prod(held)) * (synapse.weight.shape[1] if isinstance(synapse, Dense) else 1)
+
+
+def _taps(synapse: Conv, side: int, core: dict[str, Any], size: int) -> tuple[Ints, Ints]:
+    """Where each row (side 0) or column reads, (positions, taps), and whether that exists."""
+    taps = np.arange(synapse.weight.shape[2 + side]) * synapse.dilation[side]
+    first = np.array(range(*core[AXES[1 + side]])) * synapse.stride[side] - synapse.padding[side]
+    met = first[:, None] + taps
+    return met, (met >= 0) & (met < size // synapse.pool)
 
 
 def _read(graph: FixedGraph, synapse: AnySynapse, core: dict[str, Any]) -> list[Ints]:
@@ -240,11 +257,8 @@ def _read(graph: FixedGraph, synapse: AnySynapse, core: dict[str, Any]) -> list[
     assert synapse.groups == 1
     read = [np.arange(shape[0])]
     for side in range(2):
-        taps = np.arange(synapse.weight.shape[2 + side]) * synapse.dilation[side]
-        first = np.array(ranges[1 + side]) * synapse.stride[side] - synapse.padding[side]
-        met = np.unique(first[:, None] + taps)
-        met = met[(met >= 0) & (met < shape[1 + side] // synapse.pool)]
-        read.append(_windows(synapse, met))
+        met, there = _taps(synapse, side, core, shape[1 + side])
+        read.append(_windows(synapse, np.unique(met[there])))
     return read
 
 

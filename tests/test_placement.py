@@ -72,6 +72,14 @@ def test_state_shares_a_core_with_synapses_on_loihi2() -> None:
     assert place(dense_graph(1, 4), LOIHI1, cores=1).layers[0].cores[0].state_bits == 4 * 24
 
 
+def test_packing_and_search_are_said() -> None:
+    # 10 weights of 8 bits an input: 2 words a message, 24,000 words in all of the 16,384 there are
+    placed = place(dense_graph(12_000, 10), LOIHI1, cores=1)
+    assert placed.fits and bits(placed.layers[0]) == 12_000 * 80
+    assert sum("packed without gaps" in line for line in placed.assumptions) == 1
+    assert sum("the search is greedy" in line for line in placed.assumptions) == 1
+
+
 def test_sparse_memory_holds_indices() -> None:
     entries = 4096
     synapse = Sparse(
@@ -161,7 +169,8 @@ def test_direct_input_is_the_hosts_on_loihi1() -> None:
     (core,) = placed.layers[0].cores
     assert (core.synapse_bits, core.input_axons, placed.injected) == (0, 0, ("fc",))
     assert placed.fits
-    assert any("2 values a step from 8 multiply" in line for line in placed.assumptions)
+    made = "2 values a step, made with at most 8 multiply"
+    assert any(made in line for line in placed.assumptions)
     placed = place(graph, LOIHI2, cores=1)
     (core,) = placed.layers[0].cores
     assert (core.synapse_bits, core.input_axons, placed.injected) == (64, 1, ())

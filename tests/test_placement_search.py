@@ -11,12 +11,14 @@ from placed_graphs import (
     LOIHI1,
     LOIHI2,
     chain,
-    conv_graph,
     dense_graph,
     fewest,
     held,
 )
 
+from spikeship.hw_models.chips.spec import ChipSpec
+from spikeship.hw_models.cost.core_work import core_work
+from spikeship.hw_models.cost.step_time import step_times
 from spikeship.hw_models.cost.traffic import Traffic
 from spikeship.hw_models.graph import (
     Conv,
@@ -56,6 +58,25 @@ def test_more_cores_take_more_chips_and_max_chips_refuses_them() -> None:
     assert (misfit.need, misfit.have, misfit.change) == (256, 200, "allow 256 cores")
     with pytest.raises(ValueError, match="max_chips: 0 is no number of them; give 1 or more"):
         place(graph, LOIHI2, max_chips=0)
+
+
+def test_cores_and_chips_bound_together() -> None:
+    graph = chain(64, 1000, 1000, 1000)
+    placed = place(graph, LOIHI1, cores=300, max_chips=1)
+    assert placed.fits and placed.chips == 1 and placed.cores <= 128
+    assert place(graph, LOIHI1, cores=300).chips > 1
+    graph = dense_graph(8192, 4096)  # 256 cores
+    (misfit,) = place(graph, LOIHI2, cores=200, max_chips=1).misfits
+    assert (misfit.need, misfit.have) == (256, 128)
+    assert misfit.change == "allow 256 cores and 2 chips"
+
+
+def test_memory_that_cannot_fit_is_split_until_no_core_takes_more_than_it_must() -> None:
+    placed = place(dense_graph(131_073, 200), LOIHI1)
+    (misfit,) = placed.misfits
+    assert (misfit.layer, misfit.limit) == ("n", "synaptic memory")
+    assert (misfit.need, misfit.have) == (131_073 * 8, 131_072 * 8)
+    assert {core.synapse_bits for core in placed.layers[0].cores} == {misfit.need}
 
 
 def test_layers_share_no_core() -> None:
@@ -107,27 +128,29 @@ def test_spare_cores_make_the_slowest_layer_faster() -> None:
     assert grown.limit == "time" and len(grown.cores) > 8
     some = place(graph, LOIHI1, cores=12)
     assert 10 < some.cores <= 12
+    traffic = Traffic.uniform(graph, 0.1, 10)
+
+    def seconds(cores: int | None) -> float:
+        placed = place(graph, LOIHI1, cores=cores, traffic=traffic)
+        return step_times(core_work(graph, placed, LOIHI1, traffic, 10), LOIHI1).total
+
+    assert seconds(None) < seconds(20) < seconds(12) < seconds(10)
+    assert seconds(None) < seconds(10) / 3
     # nothing is gained where a barrier over more tiles costs more
     assert place(chain(20, 20, 20), LOIHI1).cores <= LOIHI1.cores_per_tile.value
 
 
 def test_spare_cores_go_where_the_traffic_is() -> None:
     graph = chain(64, 512, 512, 512)
-    counts = {"input": 1.0, "n1": 0.0, "n2": 0.0, "n3": 0.0}
-
-    def sent(name: str, rate: float) -> Any:
-        return np.full((5, *graph.node(name).shape), rate, np.float32)
-
     by_name = {}
     for busy in ("n1", "n2"):
-        rates = {**counts, busy: 0.5}
-        traffic = Traffic({name: sent(name, rate) for name, rate in rates.items()})
+        rates = {"input": 1.0, "n1": 0.0, "n2": 0.0, "n3": 0.0, busy: 0.5}
+        even = Traffic.uniform(graph, 1.0, 5).messages
+        traffic = Traffic({name: sent * rates[name] for name, sent in even.items()})
         placed = place(graph, LOIHI1, cores=20, traffic=traffic)
         by_name[busy] = {layer.name: len(layer.cores) for layer in placed.layers}
     assert by_name["n1"]["n2"] > by_name["n2"]["n2"]
     assert by_name["n2"]["n3"] > by_name["n1"]["n3"]
-    with pytest.raises(ValueError, match="traffic of node 'input'"):
-        place(conv_graph(1, 1, 2), LOIHI1, traffic=Traffic({"input": np.zeros((2, 3), np.float32)}))
 
 
 def test_cores_fill_tiles_and_rows_run_to_and_fro() -> None:
@@ -155,6 +178,52 @@ def test_sources_take_fewer_groups_where_more_would_multiply_axons() -> None:
     placed = place(graph, LOIHI1, rules=Rules(kernels="unshared"))
     assert placed.fits
     assert held(placed, "a").channel_groups <= 4096 // 36
+
+
+def limited(**limits: int) -> ChipSpec:
+    """Loihi 1 with other limits of a core."""
+    changed: dict[str, Any] = {
+        name: replace(getattr(LOIHI1, name), value=value) for name, value in limits.items()
+    }
+    return replace(LOIHI1, **changed)
+
+
+def two_convs(middle: int, kernel: int) -> FixedGraph:
+    """4 x 4 positions: 4 channels, ``middle`` ones, 4 again; the second kernel as said."""
+
+    def conv(name: str, source: str, target: str, ends: tuple[int, int], side: int) -> Conv:
+        return Conv(
+            name=name, source=source, target=target, padding=(side // 2, side // 2),
+            weight=np.zeros((ends[1], ends[0], side, side), np.int16),
+        )  # fmt: skip
+
+    return FixedGraph(
+        Input("input", (4, 4, 4), signed=False),
+        (
+            Neuron("a", (middle, 4, 4), np.array(1), reset="zero"),
+            Neuron("b", (4, 4, 4), np.array(1), reset="zero"),
+        ),
+        (conv("c1", "input", "a", (4, middle), 3), conv("c2", "a", "b", (middle, 4), kernel)),
+    )
+
+
+def test_targets_take_fewer_groups_where_more_would_multiply_axons() -> None:
+    # b in 4 groups would make 16 axons of a neuron of a in the middle; by tiles it is 9
+    chip = limited(compartments_per_core=4, synaptic_memory=3725, input_axons=52, output_axons=14)
+    placed = place(two_convs(4, 3), chip, cores=32)
+    assert placed.fits
+    assert {core.output_axons for core in held(placed, "a").cores} <= set(range(15))
+    assert held(placed, "b").channel_groups < 4
+
+
+def test_layers_around_one_that_cannot_fit_keep_their_limits() -> None:
+    # a neuron of b in the middle reads all 64 of a; a core of a sends to every core of b
+    chip = limited(compartments_per_core=8, input_axons=40, output_axons=30)
+    placed = place(two_convs(4, 5), chip, rules=Rules("single"))
+    (misfit,) = placed.misfits
+    assert (misfit.layer, misfit.limit, misfit.need) == ("b", "input axons", 64)
+    assert max(core.output_axons for core in held(placed, "a").cores) <= 30
+    assert max(core.input_axons for core in held(placed, "a").cores) <= 40
 
 
 def test_a_long_chain_settles() -> None:
@@ -196,5 +265,7 @@ def test_pieces_differ_by_one_neuron_at_most() -> None:
 @settings(max_examples=25, deadline=None)
 @given(graphs())
 def test_the_same_graph_is_always_placed_alike(graph: FixedGraph) -> None:
+    traffic = Traffic.uniform(graph, 0.2, 3)
     for chip in (LOIHI1, LOIHI2):
         assert place(graph, chip) == place(graph, chip)
+        assert place(graph, chip, traffic=traffic) == place(graph, chip, traffic=traffic)

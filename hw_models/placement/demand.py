@@ -82,7 +82,12 @@ def synapse_bits(synapse: AnySynapse, chip: ChipSpec, kernels: Kernels, bits: in
         return bits + _delay_bits(synapse)
     if isinstance(synapse, Conv) and kernels == "shared":
         return bits
-    return bits + (chip.compartments_per_core.value - 1).bit_length()
+    return bits + index_bits(chip)
+
+
+def index_bits(chip: ChipSpec) -> int:
+    """Bits of an index stored beside a weight: which compartment of the core it leads to."""
+    return (chip.compartments_per_core.value - 1).bit_length()
 
 
 def _delay_bits(synapse: Dense) -> int:

@@ -3,43 +3,52 @@
 from collections.abc import Mapping, Sequence
 
 from spikeship.hw_models.chips.spec import Limit
-from spikeship.hw_models.placement.layer import Layer
+from spikeship.hw_models.placement.layer import Layer, Splits
 from spikeship.hw_models.placement.options import Options
 from spikeship.hw_models.placement.placement import LimitName, PlacementError
 from spikeship.hw_models.placement.splits import Split
 
 
-def on_so_many(
-    layers: Sequence[Layer],
-    limits: Mapping[LimitName, Limit],
-    splits: Mapping[str, Split],
-    counts: Mapping[str, int],
-) -> dict[str, Split]:
-    """Give the named layers as many cores as they are said to have, the fastest way.
+def known(layers: Sequence[Layer], counts: Mapping[str, int]) -> dict[str, int]:
+    """Return the counts, checked.
 
     Args:
         layers: the layers.
-        limits: of a core.
-        splits: of all layers, onto the fewest cores.
         counts: cores by layer name.
 
     Raises:
-        PlacementError: a layer has no split of so many cores that keeps its limits, or is unknown.
+        PlacementError: a layer is unknown, or a count is no whole number from 1 on.
     """
-    unknown = sorted(set(counts) - {layer.name for layer in layers})
-    if unknown:
-        raise PlacementError(f"layer_cores: there is no layer {unknown[0]!r}; name the graph's own")
-    current = dict(splits)
-    for layer in layers:
-        if layer.name not in counts:
-            continue
-        count = counts[layer.name]
-        equal = next(Options(layer, limits, current).by_cores(count, count), None)
-        if equal is None:
+    names = {layer.name for layer in layers}
+    for name, count in counts.items():
+        if name not in names:
+            raise PlacementError(f"layer_cores: there is no layer {name!r}; name the graph's own")
+        if type(count) is not int or count < 1:
             raise PlacementError(
-                f"layer {layer.name!r}: no split onto {count} cores keeps the limits of a core; it "
-                f"takes {splits[layer.name].cores} at least, and not every number above"
+                f"layer_cores: layer {name!r} on {count!r} cores; give a whole number from 1 on"
             )
-        chosen = min((layer.busiest(split, current), split) for split in equal)
-        current[layer.name] = chosen[1]
-    return current
+    return dict(counts)
+
+
+def onto(layer: Layer, limits: Mapping[LimitName, Limit], splits: Splits, count: int) -> Split:
+    """The fastest split of a layer onto a known number of cores.
+
+    Args:
+        layer: the layer.
+        limits: of a core. Limits of axons depend on the other layers too: where no split onto so
+            many cores keeps them, they are left aside.
+        splits: of its neighbours.
+        count: cores.
+
+    Raises:
+        PlacementError: none keeps the other limits.
+    """
+    options = Options(layer, limits, splits)
+    for axons in (True, False):
+        for equal in options.by_cores(count, count, axons=axons):
+            return min(equal, key=lambda split: (layer.busiest(split, splits), split))
+    least = next(options.by_cores(axons=False))[0].cores
+    raise PlacementError(
+        f"layer {layer.name!r}: no split onto {count} cores keeps the limits of a core; it takes "
+        f"{least} at least, and not every number above"
+    )

@@ -148,7 +148,6 @@ def layers(
     chip: ChipSpec,
     rules: Rules,
     rates: Mapping[str, Floats],
-    most_bits: Mapping[str, int] | None = None,
 ) -> tuple[Layer, ...]:
     """Return every node with its demand.
 
@@ -157,7 +156,6 @@ def layers(
         chip: where it goes.
         rules: how to count.
         rates: messages a step of every sending node's neurons.
-        most_bits: for some nodes, weight bits that their synapses are narrowed to.
     """
     links = tuple(
         Link(
@@ -169,10 +167,7 @@ def layers(
         for synapse in graph.synapses
         if not demand.injected(graph, synapse, chip)
     )
-    return tuple(
-        _layer(node, chip, rules, rates, links, (most_bits or {}).get(node.name))
-        for node in graph.nodes
-    )
+    return tuple(_layer(node, chip, rules, rates, links) for node in graph.nodes)
 
 
 def _layer(
@@ -181,7 +176,6 @@ def _layer(
     rules: Rules,
     rates: Mapping[str, Floats],
     links: tuple[Link, ...],
-    most_bits: int | None,
 ) -> Layer:
     shape = cells(node.shape)
     compartments = chip.compartments(node)
@@ -193,7 +187,7 @@ def _layer(
     seconds = seconds + compartments * time.neuron_update.value
     for link in incoming:
         synapse, ends = link.synapse, (link.axons.source, shape)
-        width = min(demand.weight_bits(synapse), most_bits or demand.weight_bits(synapse))
+        width = demand.weight_bits(synapse)
         bits = link.axons.copies * demand.synapse_bits(synapse, chip, rules.kernels, width)
         once += bits * demand.stored_once(synapse, rules.kernels)
         each = each + bits * demand.stored_each(synapse, rules.kernels, *ends)

@@ -11,7 +11,6 @@ from spikeship.hw_models.placement.placement import LimitName
 from spikeship.hw_models.placement.splits import Ints, Split, outer, piece_counts
 from spikeship.hw_models.placement.wires import FactoredWire, SparseWire
 
-_MEMORY: tuple[LimitName, ...] = ("synaptic memory", "state memory")
 _AXONS: tuple[LimitName, ...] = ("input axons", "output axons")
 
 
@@ -57,8 +56,10 @@ class Options:
         self._counts = tuple(piece_counts(n) for n in layer.shape)
         self._limits = {name: limit.value for name, limit in limits.items()}
         self._loads = self._largest_loads()
-        left_aside = impossible(layer, limits, splits)
-        self._checked = [name for name in self._limits if name not in left_aside]
+        needed = impossible(layer, limits, splits)
+        # compartments and memory that cannot fit are split until no core takes more than it must
+        self._limits |= {name: need for name, need in needed.items() if name not in _AXONS}
+        self._checked = [name for name in self._limits if name not in _AXONS or name not in needed]
         self._cores = outer(self._counts)
 
     def least(self, name: LimitName) -> int:
@@ -76,7 +77,8 @@ class Options:
     ) -> Iterator[list[Split]]:
         """Give the splits that keep every limit, those of equal cores together.
 
-        Limits that no split keeps are left aside.
+        Axons that no split keeps are left aside; of other limits that none keeps, the splits
+        are given that break them least.
 
         Args:
             low: fewest cores.

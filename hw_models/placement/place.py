@@ -6,25 +6,19 @@ import numpy as np
 
 from spikeship.hw_models.chips.spec import ChipSpec
 from spikeship.hw_models.cost.traffic import Traffic
+from spikeship.hw_models.counts import CountError
 from spikeship.hw_models.graph import FixedGraph
 from spikeship.hw_models.placement.assumptions import EVEN_RATE, assumptions
 from spikeship.hw_models.placement.demand import injected
-from spikeship.hw_models.placement.known import on_so_many
+from spikeship.hw_models.placement.fastest import Timer
+from spikeship.hw_models.placement.known import known
+from spikeship.hw_models.placement.lay_out import deciding, lay_out
 from spikeship.hw_models.placement.layer import Layer, Splits, core_limits, layers
-from spikeship.hw_models.placement.mesh import chip_and_tile
 from spikeship.hw_models.placement.misfits import Problem, misfits
-from spikeship.hw_models.placement.options import Options
-from spikeship.hw_models.placement.placement import (
-    Core,
-    LimitName,
-    PlacedLayer,
-    Placement,
-    PlacementError,
-    Rules,
-)
+from spikeship.hw_models.placement.placement import Placement, PlacementError, Rules
 from spikeship.hw_models.placement.settle import settle
-from spikeship.hw_models.placement.splits import Floats, bounds, cells
-from spikeship.hw_models.placement.spread import spread
+from spikeship.hw_models.placement.splits import Floats, cells
+from spikeship.hw_models.placement.spread import stages
 
 
 def place(
@@ -39,10 +33,12 @@ def place(
 ) -> Placement:
     """Place every layer of a graph on cores of a chip.
 
-    Each layer takes the fewest cores that keep all limits of a core, cut so that its busiest core
-    is the fastest and then so that the fewest messages are sent. Spare cores of the chips that are
-    taken anyway go one by one to the layer whose busiest core is the slowest, while that helps.
-    The same arguments always give the same placement.
+    Each layer takes the fewest cores found that keep all limits of a core, cut so that its busiest
+    core is the fastest and then so that the fewest messages are sent. The search is greedy: it may
+    miss a placement of fewer cores. Spare cores of the chips that are taken anyway then go one by
+    one to the layer that decides most of the time. Of the stages on this way the fastest is taken:
+    with traffic by the time of all its steps, links and barriers included; without, by the busiest
+    core of a mean step and the barrier. The same arguments always give the same placement.
 
     Args:
         graph: the network.
@@ -50,7 +46,7 @@ def place(
         rules: how axons and kernels are counted.
         traffic: how often each neuron sends; without, all send equally often.
         max_chips: chips there are; None for as many as it takes.
-        cores: cores to use in all, instead of whole chips.
+        cores: most cores to use in all, instead of whole chips.
         layer_cores: cores of each of some layers, as a known mapping has them; the others then
             take the fewest.
 
@@ -58,39 +54,71 @@ def place(
         The placement; what does not fit is in its ``misfits``.
 
     Raises:
-        PlacementError: ``max_chips`` or ``cores`` is below 1, the traffic is of another graph, or a
-            layer cannot lie on so many cores.
+        PlacementError: ``max_chips`` or ``cores`` is no whole number from 1 on, the traffic is of
+            another graph, a layer cannot lie on so many cores, or is none of the graph's.
     """
     for name, value in (("max_chips", max_chips), ("cores", cores)):
-        if value is not None and value < 1:
-            raise PlacementError(f"{name}: {value} is no number of them; give 1 or more")
+        if value is not None and (type(value) is not int or value < 1):
+            raise PlacementError(f"{name}: {value!r} is no number of them; give 1 or more")
+    _check_traffic(graph, traffic)
     problem = Problem(graph, rules, _rates(graph, traffic))
     made = layers(graph, chip, rules, problem.rates)
-    limits = core_limits(chip)
-    splits = settle(made, limits)
-    fewest = sum(split.cores for split in splits.values())
-    per_chip = chip.cores_per_chip.value
-    wanted = cores if cores is not None else -(-fewest // per_chip) * per_chip
-    found = misfits(problem, chip, made, splits, max_chips=max_chips, cores=cores)
-    if found:
-        final = splits
-    elif layer_cores is not None:
-        final = on_so_many(made, limits, splits, layer_cores)
-    else:
-        final = spread(made, chip, splits, wanted)
+    given = known(made, layer_cores or {})
+    splits = settle(made, core_limits(chip), given)
+    found = misfits(problem, chip, made, splits, max_chips=max_chips, cores=cores, given=given)
+    most = _most(splits, chip, max_chips, cores)
+    final: Splits = splits
+    if layer_cores is None and not found:
+        final = _spread(problem, chip, made, splits, most, traffic)
+    why = {layer.name: deciding(layer, splits, chip) for layer in made}
+    why |= {name: "time" for name, split in final.items() if split != splits[name]}
+    why |= dict.fromkeys(given, "given")
     used = sum(split.cores for split in final.values())
     lines = assumptions(graph, chip, rules, traffic is not None, used)
-    if cores is not None and used < cores:
-        lines += (f"{used:,} of {cores:,} cores are used: no more would make a step shorter",)
+    if cores is not None and layer_cores is None and used < most:
+        lines += (f"{used:,} of {most:,} cores are used: on more it was found no faster",)
     return Placement(
         chip=chip.name,
         rules=rules,
-        layers=_placed(made, final, splits, chip),
-        chips=-(-used // per_chip),
+        layers=lay_out(made, final, chip, why),
+        chips=-(-used // chip.cores_per_chip.value),
         misfits=found,
         assumptions=lines,
         injected=tuple(s.name for s in graph.synapses if injected(graph, s, chip)),
     )
+
+
+def _most(splits: Splits, chip: ChipSpec, max_chips: int | None, cores: int | None) -> int:
+    """Cores to use: as many as are said, or those of the chips that are taken anyway."""
+    used, per_chip = sum(split.cores for split in splits.values()), chip.cores_per_chip.value
+    most = -(-used // per_chip) * per_chip if cores is None else cores
+    return most if max_chips is None else min(most, max_chips * per_chip)
+
+
+def _spread(
+    problem: Problem,
+    chip: ChipSpec,
+    made: tuple[Layer, ...],
+    splits: Splits,
+    most: int,
+    traffic: Traffic | None,
+) -> Splits:
+    """The fastest splits found onto ``most`` cores or fewer."""
+    if traffic is None:
+        return min(stages(made, chip, splits, most), key=lambda stage: stage.seconds).splits
+    timer = Timer(problem.graph, chip, problem.rules, made, traffic)
+    profile = timer.profile(splits)
+    return timer.fastest(tuple(stages(made, chip, splits, most, profile)))
+
+
+def _check_traffic(graph: FixedGraph, traffic: Traffic | None) -> None:
+    if traffic is None:
+        return
+    sums, _ = traffic.sums
+    try:
+        traffic.check(graph, len(sums.get(graph.input.name, ())))
+    except CountError as error:
+        raise PlacementError(str(error)) from error
 
 
 def _rates(graph: FixedGraph, traffic: Traffic | None) -> dict[str, Floats]:
@@ -106,78 +134,7 @@ def _rates(graph: FixedGraph, traffic: Traffic | None) -> dict[str, Floats]:
 
 
 def _mean(traffic: Traffic, name: str, shape: tuple[int, ...]) -> Floats:
-    sent = traffic.messages.get(name)
-    if sent is None or sent.shape[1:] != shape:
-        raise PlacementError(
-            f"traffic of node {name!r}: {None if sent is None else sent.shape[1:]} where the graph "
-            f"has {shape}; record the graph that is placed"
-        )
+    sent = traffic.messages[name]
     if not any(sent.strides[1:]):  # the same for all, said once
         return np.full((1, 1, 1), float(sent.reshape(len(sent), -1)[:, 0].mean()))
     return np.asarray(sent.mean(axis=0, dtype=np.float64).reshape(cells(shape)))
-
-
-def _placed(
-    made: tuple[Layer, ...], splits: Splits, fewest: Splits, chip: ChipSpec
-) -> tuple[PlacedLayer, ...]:
-    placed = []
-    first = 0
-    for layer in made:
-        split = splits[layer.name]
-        grew = split != fewest[layer.name]
-        placed.append(
-            PlacedLayer(
-                name=layer.name,
-                channel_groups=split.groups,
-                row_tiles=split.rows,
-                column_tiles=split.columns,
-                compartments=layer.compartments,
-                limit="time" if grew else _limit(layer, fewest, chip),
-                cores=_cores(layer, splits, chip, first),
-            )
-        )
-        first += split.cores
-    return tuple(placed)
-
-
-def _limit(layer: Layer, splits: Splits, chip: ChipSpec) -> LimitName:
-    """The limit that asks for the most cores; among equals the fullest one."""
-    split = splits[layer.name]
-    if split.cores == 1:
-        return "none"
-    limits = core_limits(chip)
-    options = Options(layer, limits, splits)
-    loads = layer.loads(split, splits)
-    return max(
-        limits,
-        key=lambda name: (options.least(name), loads[name].max() / limits[name].value),
-    )
-
-
-def _cores(layer: Layer, splits: Splits, chip: ChipSpec, first: int) -> tuple[Core, ...]:
-    split = splits[layer.name]
-    loads = layer.loads(split, splits)
-    edges = [
-        [(int(low), int(high)) for low, high in zip(cut[:-1], cut[1:], strict=True)]
-        for cut in (bounds(n, p) for n, p in zip(layer.shape, split.pieces, strict=True))
-    ]
-    neurons = loads["neurons"] // layer.compartments
-    cores = []
-    for index, at in enumerate(np.ndindex(split.pieces)):
-        on_chip, tile = chip_and_tile(first + index, chip)
-        cores.append(
-            Core(
-                layer=layer.name,
-                channels=edges[0][at[0]],
-                rows=edges[1][at[1]],
-                columns=edges[2][at[2]],
-                chip=on_chip,
-                tile=tile,
-                compartments=int(loads["neurons"][at]),
-                synapse_bits=int(loads["synaptic memory"][at]),
-                state_bits=int(neurons[at]) * layer.state_bits,
-                input_axons=int(loads["input axons"][at]),
-                output_axons=int(loads["output axons"][at]),
-            )
-        )
-    return tuple(cores)

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
+from spikeship.hw_models.placement.contradiction import contradiction
+
 LimitName = Literal[
     "none",
     "neurons",
@@ -16,10 +18,12 @@ LimitName = Literal[
     "graded messages",
     "cores",
     "time",
+    "given",
 ]
 AxonRule = Literal["population", "single"]
 Kernels = Literal["shared", "unshared"]
 Range = tuple[int, int]
+MEMORY: tuple[LimitName, ...] = ("synaptic memory", "state memory")
 
 FORMAT, VERSION = "spikeship placement", 1
 
@@ -38,10 +42,21 @@ class Rules:
             ``single``: every source neuron has an axon of its own.
         kernels: ``shared``: a core stores the weights of the channels it holds once.
             ``unshared``: it stores them for every neuron.
+
+    Raises:
+        PlacementError: another word.
     """
 
     axons: AxonRule = "population"
     kernels: Kernels = "shared"
+
+    def __post_init__(self) -> None:
+        for name, choices in (("axons", AxonRule), ("kernels", Kernels)):
+            value = getattr(self, name)
+            if value not in get_args(choices):
+                raise PlacementError(
+                    f"rules: {name} is {value!r}, not one of {', '.join(get_args(choices))}"
+                )
 
 
 @dataclass(frozen=True)
@@ -80,6 +95,17 @@ class Core:
             size *= high - low
         return size
 
+    @property
+    def loads(self) -> dict[LimitName, int]:
+        """What it takes of every limit that a core may have."""
+        return {
+            "neurons": self.compartments,
+            "synaptic memory": self.synapse_bits,
+            "input axons": self.input_axons,
+            "output axons": self.output_axons,
+            "state memory": self.synapse_bits + self.state_bits,
+        }
+
 
 @dataclass(frozen=True)
 class PlacedLayer:
@@ -91,7 +117,7 @@ class PlacedLayer:
         row_tiles, column_tiles: pieces its rows and columns are cut into.
         compartments: compartments that one of its neurons takes.
         limit: which limit of a core forced that many cores; ``none`` where one core is enough,
-            ``time`` where spare cores made the layer faster.
+            ``time`` where spare cores made the layer faster, ``given`` where the number was said.
         cores: groups in order, in them rows, in them columns.
     """
 
@@ -144,7 +170,8 @@ class Placement:
         rules: how axons and kernels were counted.
         layers: one a node, in the graph's order; layers share no core.
         chips: chips that hold them.
-        misfits: what does not fit. A layer with one has the cores that break its limit least.
+        misfits: what does not fit. A layer whose compartments or memory cannot fit is split until
+            no core takes more than it must; axons that cannot fit are left aside in its split.
         assumptions: what the count takes for granted or leaves out.
         injected: synapses whose weighted input the host injects: no chip holds them.
     """
@@ -185,12 +212,12 @@ class Placement:
         """
         if not isinstance(data, Mapping) or data.get("format") != FORMAT:
             raise PlacementError("no placement: 'format' is missing; write it with to_json")
-        if data.get("version") != VERSION:
+        if type(data.get("version")) is not int or data["version"] != VERSION:
             raise PlacementError(
                 f"placement of version {data.get('version')!r}, where this reads {VERSION}; place "
                 "the network anew"
             )
-        return cls(
+        found = cls(
             chip=_get(data, "chip", str),
             rules=_rules(_get(data, "rules", Mapping)),
             layers=tuple(_layer(each) for each in _get(data, "layers", list | tuple)),
@@ -199,6 +226,10 @@ class Placement:
             assumptions=_texts(data, "assumptions"),
             injected=_texts(data, "injected"),
         )
+        wrong = contradiction(found)
+        if wrong is not None:
+            raise PlacementError(f"damaged placement: {wrong}; place the network anew")
+        return found
 
 
 def _get(data: Any, key: str, kind: Any) -> Any:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from spikeship.hw_models.chips.spec import Limit
 from spikeship.hw_models.graph import Conv
+from spikeship.hw_models.placement.known import onto
 from spikeship.hw_models.placement.layer import Layer, Splits
 from spikeship.hw_models.placement.options import Options, impossible
 from spikeship.hw_models.placement.placement import LimitName
@@ -12,29 +13,44 @@ from spikeship.hw_models.placement.splits import Split
 Price = Callable[[Layer, Split, Splits], tuple[float, ...]]
 
 _FREE_ROUNDS = 8  # after so many, layers only take more cores: an end is certain
-_AT_LEAST = 1  # rounds before axons are given up
 
 
-def settle(layers: Sequence[Layer], limits: Mapping[LimitName, Limit]) -> dict[str, Split]:
+def settle(
+    layers: Sequence[Layer],
+    limits: Mapping[LimitName, Limit],
+    given: Mapping[str, int] | None = None,
+) -> dict[str, Split]:
     """Fewest cores for every layer, until no layer's axons ask its neighbours for another split.
 
     Layers are split in order, again and again. In the first rounds each takes its fewest cores;
     should that not settle, a layer changes only where it breaks a limit, and then takes more.
     A layer takes few channel groups where more would multiply the next one's axons beyond their
-    limit. Where axons cannot fit however a layer is split, the rounds end: its neighbours would be
-    cut finer and finer for nothing.
+    limit. Axons that cannot fit however a layer is split are left aside, and all else is kept.
+
+    The search is greedy: it can end with limits broken, or on more cores, where another choice of
+    a layer settled before would fit.
+
+    Args:
+        layers: the layers.
+        limits: of a core.
+        given: cores of layers that take so many, no fewer and no more.
+
+    Raises:
+        PlacementError: a layer cannot lie on the cores it is given.
     """
+    fixed = given or {}
     splits = {layer.name: Split() for layer in layers}
     most_groups: dict[str, int] = {}
-    for number in range(_FREE_ROUNDS):
+    for _ in range(_FREE_ROUNDS):
         before = dict(splits)
         for layer in layers:
-            splits[layer.name] = _first(layer, limits, splits, most_groups.get(layer.name))
-        if _lowered(most_groups, layers, limits, splits):
-            continue
-        if splits == before or (number >= _AT_LEAST and _hopeless(layers, limits, splits)):
+            if layer.name in fixed:
+                splits[layer.name] = onto(layer, limits, splits, fixed[layer.name])
+            else:
+                splits[layer.name] = _first(layer, limits, splits, most_groups.get(layer.name))
+        if not _lowered(most_groups, layers, limits, splits) and splits == before:
             return splits
-    return _grown(layers, limits, splits)
+    return _grown([layer for layer in layers if layer.name not in fixed], limits, splits)
 
 
 def _first(
@@ -49,14 +65,14 @@ def _grown(
 ) -> dict[str, Split]:
     """Give more cores to layers that break a limit, until none does that could do better."""
     stuck: set[str] = set()
-    while not _hopeless(layers, limits, splits):
+    while True:
         growing = [
             layer
             for layer in layers
             if layer.name not in stuck and not keeps(layer, limits, splits)
         ]
         if not growing:
-            break
+            return splits
         for layer in growing:
             more = splits[layer.name].cores + 1
             found = fewest(layer, limits, splits, _fewest_messages, low=more)
@@ -64,7 +80,6 @@ def _grown(
                 stuck.add(layer.name)
             else:
                 splits[layer.name] = found
-    return splits
 
 
 def _lowered(
@@ -75,25 +90,31 @@ def _lowered(
 ) -> bool:
     """Lower the channel groups of layers that multiply a convolution's axons beyond its limit.
 
+    Axons into a core are multiplied by the source's groups where its neurons share them, axons
+    out of a core by the target's.
+
     Returns:
         Whether any was lowered.
     """
     before = dict(most_groups)
     for layer in layers:
-        need = impossible(layer, limits, splits).get("input axons", 0)
-        for link in layer.incoming if need else ():
-            source = splits.get(link.synapse.source)
-            shared = isinstance(link.synapse, Conv) and link.axons.population
-            if source is not None and shared:
-                most = max(1, source.groups * limits["input axons"].value // need)
-                known = most_groups.get(link.synapse.source, most)
-                most_groups[link.synapse.source] = min(most, known)
+        for name, need in impossible(layer, limits, splits).items():
+            for other in _multiplying(layer, name):
+                if other in splits:
+                    most = max(1, splits[other].groups * limits[name].value // need)
+                    most_groups[other] = min(most, most_groups.get(other, most))
     return most_groups != before
 
 
-def _hopeless(layers: Sequence[Layer], limits: Mapping[LimitName, Limit], splits: Splits) -> bool:
-    axons = {"input axons", "output axons"}
-    return any(axons & set(impossible(layer, limits, splits)) for layer in layers)
+def _multiplying(layer: Layer, name: LimitName) -> list[str]:
+    """Nodes whose channel groups multiply a layer's axons of one kind."""
+    if name == "input axons":
+        shared = [link.synapse for link in layer.incoming if link.axons.population]
+        return [synapse.source for synapse in shared if isinstance(synapse, Conv)]
+    if name == "output axons":
+        sent = [link.synapse for link in layer.outgoing]
+        return [synapse.target for synapse in sent if isinstance(synapse, Conv)]
+    return []
 
 
 def fewest(
