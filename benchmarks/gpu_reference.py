@@ -8,6 +8,9 @@ joules an image, on NVML's energy counter; the same on the CPU where RAPL can be
 also the classifier in int8 on ONNX Runtime. What cannot be measured here is modelled, in rows of
 its own that say so. Without ``--ann`` the benchmarks' VGG5, which needs $SPIKESHIP_DATA. See
 docs/gpu-reference.md.
+
+A row that fails costs no other one: the notes say which and why. Status 1 where one failed for a
+reason that nobody foresaw.
 """
 
 import argparse
@@ -61,8 +64,12 @@ def main() -> int:
     def say(line: str) -> None:
         print(line, file=stream, flush=True)
 
+    from spikeship.deploy.console import check_writable
+
     try:
-        result = everything(given, threads, say)
+        if given.json and given.json != "-":
+            check_writable(Path(given.json))
+        result, broken = everything(given, threads, say)
         if given.json == "-":
             print(json.dumps(result))
         elif given.json:
@@ -70,13 +77,13 @@ def main() -> int:
     except (ValueError, OSError) as error:
         print(f"gpu_reference: {error}", file=sys.stderr)
         return 2
-    return 0
+    return 1 if broken else 0
 
 
 def everything(
     given: argparse.Namespace, threads: int, say: Callable[[str], None]
-) -> dict[str, Any]:
-    """Measure what there is and print the table.
+) -> tuple[dict[str, Any], bool]:
+    """Measure what there is and print the tables; also, whether something broke.
 
     Raises:
         ValueError: no such network or set, or one that cannot be measured. OSError: the same.
@@ -96,7 +103,7 @@ def everything(
     rows = bench.everything(str(computer["processor"]), given.largest_batch, threads)
     for line in table(rows):
         say(line)
-    return {
+    result = {
         "format": FORMAT,
         "machine": {**computer, "cuda_of_torch": torch.version.cuda},
         "network": {
@@ -109,6 +116,7 @@ def everything(
         "rows": rows,
         "notes": bench.notes,
     }
+    return result, bench.broken
 
 
 def of_files(given: argparse.Namespace) -> "Networks":

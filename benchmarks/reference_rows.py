@@ -1,9 +1,10 @@
 """Rows of the reference on conventional hardware: joules, seconds and accuracy of each subject."""
 
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from reference_subjects import Networks, Subject, on_cpu, on_cuda
@@ -14,11 +15,14 @@ from spikeship.hw_models.energy_models.horowitz import FORMATS
 from spikeship.hw_models.meters.measuring import Measurement, Timing, best_batch, timed
 from spikeship.hw_models.meters.meter import EnergyMeter, MeterError
 from spikeship.hw_models.meters.rapl import POWERCAP, RaplMeter
+from spikeship.training.refusal import first_line
 
 Row = dict[str, Any]
+Found = TypeVar("Found")
+KINDS = ("measured", "modelled")  # a table each
 HEADINGS = (
     *("network", "in", "by", "on", "batch"),
-    *("joules an inference", "seconds a call", "accuracy"),
+    *("joules an inference", "seconds a call", "right"),
 )
 
 
@@ -35,6 +39,7 @@ class Bench:
         timing: how long, on a meter. seconds_without: how long where none counts.
         say: is told what is under way.
         notes: what could not be measured, and why.
+        broken: whether some of it was stopped by an error that nobody foresaw.
     """
 
     networks: Networks
@@ -42,50 +47,62 @@ class Bench:
     seconds_without: float
     say: Callable[[str], None]
     notes: list[str] = field(default_factory=list)
+    broken: bool = False
 
     def everything(self, processor: str, largest: int, threads: int) -> list[Row]:
         """All rows: CUDA's or the model's, the CPU's, and the bound of int8's operations.
+
+        Everything is made before anything is measured, and what fails then costs its own rows
+        alone: a note says which and why.
 
         Args:
             processor: name of the CPU.
             largest: batch not to go beyond on CUDA.
             threads: of the CPU.
-
-        Raises:
-            DeployError: the ANN cannot be exported or quantized.
         """
         macs = self.networks.ann.macs()
+        cuda = self._meter(cuda_meter)
+        rapl = self._meter(partial(RaplMeter, processor, POWERCAP))
+        on_this = on_cpu(self.networks, threads, self._note)
+        on_gpu = [] if cuda is None else on_cuda(self.networks, largest)
         rows: list[Row] = []
-        meter = self._meter(cuda_meter)
-        if meter is not None:
-            for subject in on_cuda(self.networks, largest):
-                rows += self.measured(subject, meter)
-        if not any(row["processor"] == "cuda" for row in rows):
+        for subject in on_gpu:
+            rows += self._measured(subject, cuda)
+        if not rows:
             rows.append(_modelled(gpu.model(macs, MODELLED_GPU)))
-        meter = self._meter(partial(RaplMeter, processor, POWERCAP))
-        for subject in on_cpu(self.networks, threads):
-            if meter is None:
-                rows.append(self.timed(subject, processor))
-            else:
-                rows += self.measured(subject, meter)
-        return [*rows, _bound(macs)]
+        for subject in on_this:
+            counted = self._measured(subject, rapl)
+            rows += counted or self._kept(
+                _name(subject), partial(self.timed, subject, processor), []
+            )
+        return [*rows, _bound(self.networks.ann.macs(padding=False))]
+
+    def _measured(self, subject: Subject, meter: EnergyMeter | None) -> list[Row]:
+        """Rows of ``measured``; none where nothing counts."""
+        if meter is None:
+            return []
+        return self._kept(_name(subject), partial(self.measured, subject, meter), [])
 
     def measured(self, subject: Subject, meter: EnergyMeter) -> list[Row]:
-        """Rows at batch 1 and at the best batch; none where the meter cannot tell."""
+        """Rows at batch 1 and at the best batch.
+
+        Raises:
+            MeterError: the meter cannot tell, or not even one image fits in memory.
+            Exception: whatever else one image ends with.
+        """
         self.say(f"{_name(subject)}: {meter.counter}, batches of 1, 2, 4, …")
         images = self.networks.images
-        try:
-            with subject.setting():
-                found = best_batch(
-                    lambda batch: _saying_so(partial(subject.work, images), batch),
-                    meter,
-                    self.timing,
-                    largest=subject.largest,
-                    out_of_memory=OutOfMemoryError,
-                )
-        except MeterError as error:
-            self._note(str(error))
-            return []
+        with subject.setting():
+            found = best_batch(
+                lambda batch: _saying_so(partial(subject.work, images), batch),
+                meter,
+                self.timing,
+                largest=subject.largest,
+                out_of_memory=OutOfMemoryError,
+            )
+        if found.failure is not None:
+            batch = 2 * found.measurements[-1].inferences_per_call
+            self._failed(f"{_name(subject)}, a batch of {batch}", found.failure)
         scored = self._scored(subject)
         tried = [
             {"inferences_per_call": one.inferences_per_call, "energy_j": one.energy_j}
@@ -101,12 +118,13 @@ class Bench:
             },
         ]
 
-    def timed(self, subject: Subject, device: str) -> Row:
+    def timed(self, subject: Subject, device: str) -> list[Row]:
         """A row at batch 1 whose joules nobody counted."""
         self.say(f"{_name(subject)}: seconds alone")
+        make = partial(subject.work, self.networks.images)
         with subject.setting():
-            latency = timed(subject.work(self.networks.images, 1), self.seconds_without)
-        return {
+            latency = timed(_saying_so(make, 1), self.seconds_without)
+        row = {
             **_head(subject, "one"),
             "device": device,
             "inferences_per_call": 1,
@@ -117,10 +135,13 @@ class Bench:
             "assumptions": ["joules are not counted on this machine"],
             **self._scored(subject),
         }
+        return [row]
 
     def _scored(self, subject: Subject) -> Row:
         images = self.networks.images
-        correct = images.correct(subject.predictions(images))
+        name = f"{_name(subject)}, accuracy"
+        found = self._kept(name, lambda: _in_memory(partial(subject.predictions, images)), None)
+        correct = None if found is None else images.correct(found)
         return {
             "correct": correct,
             "images": len(images.values),
@@ -134,39 +155,58 @@ class Bench:
             self._note(str(error))
             return None
 
+    def _kept(self, name: str, act: Callable[[], Found], otherwise: Found) -> Found:
+        """What ``act`` gives; where it fails a note, so that what was measured before it stays."""
+        try:
+            return act()
+        except Exception as error:
+            self._failed(name, error)
+            return otherwise
+
+    def _failed(self, name: str, error: Exception) -> None:
+        if isinstance(error, MeterError | OutOfMemoryError):
+            self._note(f"{name}: {error}")
+        else:
+            self.broken = True
+            traceback.print_exception(error)
+            self._note(f"{name}: {type(error).__name__}: {first_line(error)}")
+
     def _note(self, line: str) -> None:
         self.say(line)
         self.notes.append(line)
 
 
 def table(rows: Sequence[Row]) -> list[str]:
-    """The rows as lines of text."""
-    cells = [
-        ("network", "in", "by", "on", "batch", "joules an inference", "seconds a call", "right")
-    ]
-    for row in rows:
-        accuracy = row.get("accuracy")
-        cells.append(
-            (
-                row["workload"],
-                row["precision"],
-                row["runtime"] or "-",
-                row["processor"] or row["device"] or "-",
-                str(row["inferences_per_call"] or "-"),
-                _told(row["energy_j"], row["energy_kind"]),
-                _told(row["latency_s"], row["latency_kind"]),
-                "-" if accuracy is None else f"{accuracy:.2%}",
-            )
-        )
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    """The rows as lines of text: a table of what was measured, one of what is modelled."""
+    lines: list[str] = []
+    for kind in KINDS:
+        of = [row for row in rows if kind in (row["energy_kind"], row["latency_kind"])]
+        if of:
+            lines += ["", f"{kind}:", *_aligned([HEADINGS, *(_cells(row, kind) for row in of)])]
+    return lines
+
+
+def _cells(row: Row, kind: str) -> tuple[str, ...]:
+    """A line of the table of a kind; figures of another kind are not in it."""
+    accuracy = row.get("accuracy")
+    return (
+        row["workload"],
+        row["precision"],
+        row["runtime"] or "-",
+        row["processor"] or row["device"] or "-",
+        str(row["inferences_per_call"] or "-"),
+        f"{row['energy_j']:.4g}" if row["energy_kind"] == kind else "-",
+        f"{row['latency_s']:.4g}" if row["latency_kind"] == kind else "-",
+        "-" if accuracy is None else f"{accuracy:.2%}",
+    )
+
+
+def _aligned(lines: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in cells
+        for line in lines
     ]
-
-
-def _told(value: float | None, kind: str | None) -> str:
-    return "-" if value is None else f"{value:.4g} {kind}"
 
 
 def _name(subject: Subject) -> str:
@@ -242,7 +282,7 @@ def _bound(macs: int) -> Row:
         "latency_kind": None,
         "latency_s": None,
         "assumptions": [
-            f"modelled, not measured: {macs} MACs, those on padding too, at "
+            f"modelled, not measured: {macs} MACs, none on padding, at "
             f"{mac.value * 1e12:.2g} pJ ({mac.source})",
             "operations alone, a bound: memory, control, leakage and the host are left out, which "
             "in processors take far more",
@@ -265,8 +305,8 @@ def _in_memory(act: Callable[[], Any]) -> Any:
         return act()
     except (MemoryError, torch.OutOfMemoryError) as error:
         torch.cuda.empty_cache()
-        raise OutOfMemoryError from error
+        raise OutOfMemoryError(first_line(error)) from error
     except RuntimeError as error:  # torch's allocator for CPUs has no kind of its own
         if "not enough memory" in str(error) or "can't allocate memory" in str(error):
-            raise OutOfMemoryError from error
+            raise OutOfMemoryError(first_line(error)) from error
         raise

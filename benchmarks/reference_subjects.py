@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spikeship.deploy.ann import Ann
+from spikeship.deploy.check import DeployError
 from spikeship.deploy.gpu_row import tensor_float
 from spikeship.deploy.inputs import Images
 from spikeship.deploy.int8_ann import OnnxAnn, float_ann, quantize_int8
@@ -99,20 +100,24 @@ def on_cuda(networks: Networks, largest: int) -> list[Subject]:
     return subjects
 
 
-def on_cpu(networks: Networks, threads: int) -> list[Subject]:
+def on_cpu(networks: Networks, threads: int, note: Callable[[str], None]) -> list[Subject]:
     """The ANN in torch, in ONNX Runtime and there in int8, and the spiking network.
 
-    Raises:
-        DeployError: the network cannot be exported or quantized.
+    Args:
+        networks: what to measure.
+        threads: of the CPU.
+        note: is told what cannot be exported or quantized, which is left out.
     """
     network = networks.ann.network
-    exact = float_ann(network, threads)
-    whole = quantize_int8(network, networks.calibration, threads)
-    subjects = [
-        _ann(networks, "float32", "cpu", LARGEST_ON_CPU, torch.float32, nullcontext),
-        _onnx(networks, exact, "float32"),
-        _onnx(networks, whole, "int8"),
-    ]
+    subjects = [_ann(networks, "float32", "cpu", LARGEST_ON_CPU, torch.float32, nullcontext)]
+    for precision, make in (
+        ("float32", partial(float_ann, network, threads)),
+        ("int8", partial(quantize_int8, network, networks.calibration, threads)),
+    ):
+        try:
+            subjects.append(_onnx(networks, make(), precision))
+        except DeployError as error:
+            note(f"ann in {precision} by onnxruntime on cpu: {error}")
     if networks.snn is not None:
         most = min(LARGEST_ON_CPU, fitting_batch(networks.snn.network, networks.snn.num_steps))
         subjects.append(_snn(networks, networks.snn, "cpu", most, nullcontext))

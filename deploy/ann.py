@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from spikeship.deploy.check import DeployError
+from spikeship.hw_models.macs import conv_macs
 from spikeship.training import own_code
 from spikeship.training.ann import evaluate_ann
 from spikeship.training.checkpoint import load_ann
@@ -71,16 +72,27 @@ class Ann:
         best: NDArray[np.int64] = np.concatenate(scores)[: len(images)].argmax(axis=1)
         return best
 
-    def macs(self) -> int:
-        """Multiply-accumulates of one inference (convolutions and linear layers)."""
+    def macs(self, *, padding: bool = True) -> int:
+        """Multiply-accumulates of one inference (convolutions and linear layers).
+
+        Args:
+            padding: whether taps on padding count, as dense kernels do them.
+        """
         shapes = sample_shapes(self.network)
         total = 0
         for layer in self.network.layers:
-            positions = int(np.prod(shapes[layer.name][1:], dtype=np.int64))
-            if isinstance(layer.module, nn.Conv2d):
-                total += layer.module.weight.numel() * positions
-            elif isinstance(layer.module, nn.Linear):
-                total += layer.module.weight.numel()
+            module = layer.module
+            if isinstance(module, nn.Conv2d):
+                total += conv_macs(
+                    module.weight.shape,
+                    shapes[layer.inputs[0]][1:],
+                    stride=module.stride,
+                    pads=[int(side) for side in module.padding],
+                    dilation=module.dilation,
+                    padding=padding,
+                )
+            elif isinstance(module, nn.Linear):
+                total += module.weight.numel()
         return total
 
 

@@ -36,12 +36,16 @@ def crossing(energy_j: Callable[[float], float], level_j: float, most: float) ->
     Args:
         energy_j: joules by factor, growing.
         level_j: joules to meet.
-        most: largest factor to look at: no neuron can fire more often.
+        most: largest factor to look at: some layer then sends once a neuron and step on average.
     """
     if energy_j(0.0) >= level_j:
         return Crossing(None, "the chip takes more even without a spike")
     if energy_j(most) < level_j:
-        return Crossing(None, "the chip takes less even at the highest rate there is")
+        return Crossing(
+            None,
+            "the chip takes less even at the largest factor, where a layer sends once a neuron and "
+            "step on average",
+        )
     found = brentq(
         lambda factor: energy_j(factor) - level_j, 0.0, most, xtol=RELATIVE * most, rtol=RELATIVE
     )

@@ -116,6 +116,12 @@ def what_if(
         Path | None, typer.Option("--ann", help=".safetensors or .onnx, for the GPU's row.")
     ] = None,
     gpu_result: GpuResult = None,
+    gpu_utilisation: Annotated[
+        float | None,
+        typer.Option(
+            "--gpu-utilisation", help="Share of its peak rate at which the GPU's row is modelled."
+        ),
+    ] = None,
     axons: AxonRule = Axons.population,
     kernels: KernelRule = Kernels.shared,
     data_dir: DataDir = None,
@@ -146,6 +152,7 @@ def what_if(
         snn=snn,
         ann=ann,
         gpu_result=gpu_result,
+        gpu_utilisation=gpu_utilisation,
         limit=limit,
         seed=seed,
         device=device.for_integers,

@@ -88,12 +88,13 @@ def place_on(
     )
 
 
-def estimate_on(counted: Counted, placement: Placement) -> Estimate:
-    """Estimate what a counted network costs on its placement."""
+def estimate_on(counted: Counted, placement: Placement, *, sensitivity: bool = True) -> Estimate:
+    """Estimate what a counted network costs on its placement; ``estimate`` says the rest."""
     return estimate(
         counted.graph,
         counted.counts,
         chips.get(placement.chip),
         traffic=counted.traffic,
         placement=placement,
+        sensitivity=sensitivity,
     )

@@ -18,6 +18,7 @@ from spikeship.deploy.inputs import images_for
 from spikeship.deploy.placement_picture import figure_of, write_placement_picture
 from spikeship.deploy.report import si
 from spikeship.hw_models.atomic import replacing
+from spikeship.hw_models.cost.one_more_core import OneMore
 from spikeship.hw_models.energy_models import ModelEnergy, all_models
 from spikeship.hw_models.estimate import Estimate
 from spikeship.hw_models.placement.placement import Placement, Rules
@@ -64,7 +65,7 @@ def run(voice: Voice, request: Request) -> int:
         "rules": asdict(placement.rules),
         "misfits": [{**asdict(misfit), "text": str(misfit)} for misfit in placement.misfits],
     }
-    _tell(voice, found, result)
+    _tell(voice, found)
     if request.models:
         models = all_models(counted.graph, counted.counts)
         result["models"] = [model.to_json() for model in models]
@@ -100,12 +101,12 @@ def _write(placement: Placement, path: Path) -> None:
         temporary.write_text(json.dumps(placement.to_json(), indent=1) + "\n")
 
 
-def _tell(voice: Voice, found: Estimate, result: dict[str, Any]) -> None:
+def _tell(voice: Voice, found: Estimate) -> None:
     energy, placement = found.energy, found.placement
     voice.say(
         f"{found.chip}, estimated per inference: {energy.dynamic + energy.static:.3g} J "
         f"({energy.low:.3g} to {energy.high:.3g}), {found.latency_s:.3g} s, "
-        f"{result['synops']['effective']:.0f} synaptic operations, {placement.cores} cores"
+        f"{_operations(found)}, {placement.cores} cores"
         + ("" if placement.fits else ", DOES NOT FIT")
     )
     for misfit in placement.misfits:
@@ -123,6 +124,14 @@ def _tell(voice: Voice, found: Estimate, result: dict[str, Any]) -> None:
             voice.say(f"- {line}")
 
 
+def _operations(found: Estimate) -> str:
+    """Effective operations, the host's apart from those that cores do."""
+    every, injected = found.rates["synops"]["effective"], found.injected["effective"]
+    if not injected:
+        return f"{every:.0f} synaptic operations"
+    return f"{every - injected:.0f} synaptic operations ({injected:.0f} more are the host's)"
+
+
 def _host_line(found: Estimate) -> str:
     host = found.host
     line = "host, apart from all this: unknown"
@@ -134,24 +143,39 @@ def _host_line(found: Estimate) -> str:
         )
     if host.injected_values:
         line += (
-            f"; it injects {host.injected_values:,} values an inference, of {host.macs:,.0f} "
-            "multiplications"
+            f"; it injects {host.injected_values:,} values an inference, made with "
+            f"{host.macs:,.0f} multiply-accumulates"
         )
     return line
 
 
 def _bottleneck_line(found: Estimate) -> str:
-    limit, core, more = found.bottleneck, found.bottleneck.core, found.one_more
-    line = (
-        f"bottleneck: {limit.limit}, for {limit.share:.0%} of the time; the busiest core is one of "
-        f"{core.layer!r}"
-    )
+    limit, link = found.bottleneck, found.link
+    line = f"bottleneck: {limit.limit}, for {limit.share:.0%} of the time; "
+    if limit.limit == "link" and link is not None:
+        carried = ", ".join(f"{one.synapse!r} {one.messages:,.0f}" for one in link.loads)
+        line += (
+            f"the busiest is from tile {link.link.start} to tile {link.link.end} of chip "
+            f"{link.link.chip}, with {link.messages:,.0f} messages an inference ({carried})"
+        )
+    else:
+        line += f"the busiest core is one of {limit.core.layer!r}"
+    return line + _one_more(found.one_more)
+
+
+def _one_more(more: OneMore | None) -> str:
     if more is None:
-        return f"{line}, which has one neuron a core"
+        return "; no layer that decides a step can be cut further"
+    if more.seconds <= 0:
+        return "; one more core would save nothing"
     cores = "one more core" if more.cores == 1 else f"{more.cores} more cores"
-    if more.seconds > 0:
-        return f"{line}: {cores} there would save {si(more.seconds, 's')} an inference"
-    return f"{line}: {cores} there would save nothing"
+    line = f"; {cores} for {more.layer!r} would save {si(more.seconds, 's')} an inference"
+    if more.chips:
+        line += (
+            f", and take another chip: {si(more.static_w, 'W')} more, whatever it does, "
+            f"{si(more.static_j, 'J')} an inference"
+        )
+    return line
 
 
 def _models_table(models: Sequence[ModelEnergy], found: Estimate) -> Table:
@@ -162,11 +186,11 @@ def _models_table(models: Sequence[ModelEnergy], found: Estimate) -> Table:
         padding=(0, 1, 0, 0),
         title="Other published models of the same counts, uncalibrated; all estimated",
         title_justify="left",
-        caption="rate: spikes a synapse and step at which the model's ANN costs as much; here "
-        f"{models[0].spike_rate:.3g}",
+        caption="cheaper below: spikes a neuron and step below which the network costs less than "
+        f"the model's ANN; here {models[0].spike_rate:.3g}",
         caption_justify="left",
     )
-    for heading in ("model", "energy", "low", "high", "its ANN", "rate"):
+    for heading in ("model", "energy", "low", "high", "its ANN", "cheaper below"):
         justify: Literal["left", "right"] = "left" if heading == "model" else "right"
         shown.add_column(heading, justify=justify, no_wrap=True)
     energy = found.energy
@@ -174,11 +198,19 @@ def _models_table(models: Sequence[ModelEnergy], found: Estimate) -> Table:
     own = (total, energy.low, energy.high)
     shown.add_row(f"{found.chip}, above", *(si(joules, "J") for joules in own), "–", "–")
     for model in models:
-        even = model.break_even_rate
         shown.add_row(
             model.model,
             *(si(joules, "J") for joules in (model.energy_j, model.low, model.high)),
             si(model.ann_energy_j, "J"),
-            "–" if even is None else f"{even:.3g}",
+            _cheaper_below(model),
         )
     return shown
+
+
+def _cheaper_below(model: ModelEnergy) -> str:
+    """The break-even rate, or on which side the network is at any rate."""
+    if model.ann_energy_j is None:
+        return "–"
+    if model.break_even.rate is not None:
+        return f"{model.break_even.rate:.3g}"
+    return "always" if model.energy_j <= model.ann_energy_j else "never"

@@ -22,6 +22,10 @@ FORMAT = "spikeship gpu reference 1"
 Batch = Literal["one", "best"]
 
 
+class NoRowError(GpuError):
+    """A result holds no such row."""
+
+
 def gpu_reference(ann: Ann, images: Images) -> GpuReference:
     """The ANN on the GPU, one image at a time: measured where CUDA is there, else modelled.
 
@@ -86,6 +90,31 @@ def read_gpu_result(path: Path, *, macs: int | None = None, batch: Batch = "one"
     Raises:
         GpuError: no such file, not its JSON, nothing measured on a GPU, or another ANN.
     """
+    found = _read(path, macs, {"precision": "float32", "processor": "cuda", "batch": batch})
+    if found is None:
+        raise NoRowError(f"{path}: holds no ANN in float32 measured on a GPU; measure it on one")
+    return found
+
+
+def read_int8_result(
+    path: Path, *, macs: int | None = None, batch: Batch = "one"
+) -> GpuReference | None:
+    """The ANN in 8-bit integers on the CPU, from the same file; None where no joules were counted.
+
+    Args:
+        path: its JSON.
+        macs: multiply-accumulates of the ANN that it is set beside; None for whatever it holds.
+        batch: one image at a time, or the batch of fewest joules an image.
+
+    Raises:
+        GpuError: no such file, not its JSON, or another ANN.
+    """
+    counted = {"precision": "int8", "processor": "cpu", "energy_kind": "measured"}
+    return _read(path, macs, {**counted, "batch": batch})
+
+
+def _read(path: Path, macs: int | None, wanted: Mapping[str, str]) -> GpuReference | None:
+    """The first row of an ANN that has what is wanted."""
     found = _object(path)
     network = found.get("network")
     if found.get("format") != FORMAT or not isinstance(network, dict):
@@ -95,12 +124,12 @@ def read_gpu_result(path: Path, *, macs: int | None = None, batch: Batch = "one"
             f"{path}: measured on an ANN of {network.get('ann_macs')} MACs, this one has {macs}; "
             "measure this one with benchmarks/gpu_reference.py --ann"
         )
+    wanted = {"workload": "ann", **wanted}
     rows = found.get("rows")
     for row in rows if isinstance(rows, list) else ():
-        wanted = {"workload": "ann", "precision": "float32", "processor": "cuda", "batch": batch}
         if isinstance(row, dict) and all(row.get(key) == value for key, value in wanted.items()):
             return _reference(path, row)
-    raise GpuError(f"{path}: holds no ANN in float32 measured on a GPU; measure it on one")
+    return None
 
 
 def _object(path: Path) -> Mapping[str, Any]:

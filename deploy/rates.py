@@ -3,7 +3,9 @@
 A direct input's values are no spikes: they arrive in every step whatever neurons do, and stay.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,9 @@ from spikeship.deploy.counting import Counted
 from spikeship.hw_models.cost.traffic import senders
 from spikeship.hw_models.counts import EventCounts, LayerCounts, working_steps
 from spikeship.hw_models.graph import FixedGraph
+
+Rates = Mapping[str, NDArray[np.float64]]
+ROUNDING = 1e-6  # of traffic in float32: a neuron that sends in every step sends once
 
 
 def scaled(counted: Counted, factor: float) -> Counted:
@@ -24,7 +29,7 @@ def scaled(counted: Counted, factor: float) -> Counted:
     graph, counts = counted.graph, counted.counts
     spiking = _spiking(graph)
     messages = {
-        name: (sent * np.float32(factor) if name in spiking else sent)
+        name: (sent * factor if name in spiking else sent)
         for name, sent in counted.traffic.messages.items()
     }
     return Counted(
@@ -41,26 +46,78 @@ def scaled(counted: Counted, factor: float) -> Counted:
     )
 
 
-def spikes_per_step(counted: Counted) -> float:
-    """Mean messages of a spiking neuron (or spiking input) in a step in which it works."""
-    sent, places = zip(*_totals(counted), strict=True)
-    return float(sum(sent) / sum(places))
+def spikes_per_step(counted: Counted) -> float | None:
+    """Mean messages of a spiking neuron (or spiking input) in a step in which it works.
+
+    None where nothing can spike.
+    """
+    rows = _totals(counted)
+    places = sum(each for _, each in rows)
+    return float(sum(sent for sent, _ in rows) / places) if places else None
 
 
 def most_often(counted: Counted) -> float:
-    """The factor at which the busiest layer sends from every neuron in every step; 1 if silent."""
+    """The factor at which the busiest layer sends once a neuron and step, on its average.
+
+    Single neurons may send more often there than they can: ``share_beyond`` says how many. 1 where
+    nothing was sent.
+    """
     return min((places / sent for sent, places in _totals(counted) if sent > 0), default=1.0)
+
+
+def neuron_rates(counted: Counted) -> Rates | None:
+    """Messages a step of every neuron (and spiking input), mean over images and working steps.
+
+    By name of its node. None where the traffic does not tell neurons apart, or nothing can spike.
+    """
+    names = _spiking(counted.graph)
+    if not counted.traffic.recorded or not names:
+        return None
+    return {
+        name: counted.traffic.messages[name].sum(axis=0, dtype=np.float64).ravel()
+        / _works(counted, name)
+        for name in sorted(names)
+    }
+
+
+def share_beyond(rates: Rates, factor: float) -> float:
+    """Share of neurons that would have to send more than once a step at a factor on all rates."""
+    return _share(np.concatenate(list(rates.values())), factor)
+
+
+def most_beyond(rates: Rates, factor: float) -> tuple[str, float]:
+    """The node of which the largest share would have to, and that share."""
+    return max(((name, _share(each, factor)) for name, each in rates.items()), key=itemgetter(1))
+
+
+def _share(rates: NDArray[np.float64], factor: float) -> float:
+    return float(np.mean(factor * rates > 1 + ROUNDING))
+
+
+def nothing_scales(counted: Counted) -> str | None:
+    """Why a factor changes nothing here; None where it does."""
+    rows = _totals(counted)
+    if not rows:
+        return "nothing in this network spikes, its input included"
+    if not any(sent for sent, _ in rows):
+        return "no spike was sent in the run"
+    return None
 
 
 def _totals(counted: Counted) -> list[tuple[float, float]]:
     """Messages of each spiking node, and the neurons times steps in which it could send."""
-    graph, steps = counted.graph, counted.counts.num_steps
     rows = []
-    for name in sorted(_spiking(graph)):
+    for name in sorted(_spiking(counted.graph)):
         sent = counted.traffic.messages[name]
-        works = steps if name == graph.input.name else working_steps(graph, name, steps)
-        rows.append((float(sent.sum(dtype=np.float64)), works * float(np.prod(sent.shape[1:]))))
+        places = _works(counted, name) * float(np.prod(sent.shape[1:]))
+        rows.append((float(sent.sum(dtype=np.float64)), places))
     return rows
+
+
+def _works(counted: Counted, name: str) -> int:
+    """Steps in which a node can send."""
+    graph, steps = counted.graph, counted.counts.num_steps
+    return steps if name == graph.input.name else working_steps(graph, name, steps)
 
 
 def _spiking(graph: FixedGraph) -> set[str]:

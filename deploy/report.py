@@ -206,7 +206,10 @@ def _beside(chip: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = []
     if "bottleneck" in chip:
         found = chip["bottleneck"]
-        rows.append(("what decides the time", f"{found['limit']}, busiest in {found['layer']}"))
+        busiest = f"busiest in {found['layer']}"
+        if found["limit"] == "link" and found.get("link"):
+            busiest = f"most of it of {found['link']['synapses'][0]['name']}"
+        rows.append(("what decides the time", f"{found['limit']}, {busiest}"))
     if "host" in chip:
         host = chip["host"]
         known = host["energy_j"] is not None

@@ -44,4 +44,13 @@ def _toward_zero(weights: NDArray[np.int16], bits: int) -> NDArray[np.int16]:
     mixed = bool(np.any(weights > 0) and np.any(weights < 0))
     step = 1 << (fixed.WEIGHT_BITS - bits + mixed)
     cut: NDArray[np.int16] = (np.sign(weights) * (np.abs(weights) // step) * step).astype(np.int16)
+    if mixed and not np.any(cut > 0):  # -256 is held only where signs are mixed
+        cut = np.maximum(cut, _one_sign_low(bits))
     return cut
+
+
+def _one_sign_low(bits: int) -> np.int16:
+    """Least weight of so many bits where none is positive."""
+    low, _ = fixed.weight_range(mixed=False)
+    step = 1 << (fixed.WEIGHT_BITS - bits)
+    return np.int16(-(-low // step) * step)

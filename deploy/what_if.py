@@ -24,7 +24,16 @@ from spikeship.deploy.evaluate import Running
 from spikeship.deploy.inputs import Images, steps_of
 from spikeship.deploy.quantize import quantize
 from spikeship.deploy.rate_energy import RateEnergy
-from spikeship.deploy.rates import most_often, scaled, spikes_per_step
+from spikeship.deploy.rates import (
+    Rates,
+    most_beyond,
+    most_often,
+    neuron_rates,
+    nothing_scales,
+    scaled,
+    share_beyond,
+    spikes_per_step,
+)
 from spikeship.deploy.references import Reference, quantized_ann_rows
 from spikeship.deploy.weight_width import with_weight_bits
 from spikeship.deploy.what_if_result import Axis, BreakEven, Point, WhatIf
@@ -38,8 +47,16 @@ _ASSUMPTIONS = (
     "estimate prints for its chip",
     "energy is the chip's, dynamic and static; the host's share stands apart in estimate, and is "
     "in neither side of a break-even",
+    "the chip's static power is on its side of a break-even in full; on the reference's side idle "
+    "power is only where includes_idle says so, so what was measured stands there twice: idle "
+    "power subtracted, and with it",
+    "an ANN's multiply-accumulates: on a modelled GPU those on padding too, as dense kernels do "
+    "them; in the quantized ANN's rows none on padding",
     "another T: the network is run at it as it is; thresholds made for another T may cost "
     "accuracy, which fine-tuning at that T would win back",
+    "weight bits: an operation takes the same time and energy at any width, since no published "
+    "constant knows one; so the width moves latency and energy through the placement alone (and, "
+    "quantized anew, through other spikes), and their lines may be flat",
     "another rate: a factor on every spike of every neuron alike (and of a spiking input), on the "
     "placement of the network as it is; whether any network computes the same at that rate is not "
     "known, and accuracy is not",
@@ -114,7 +131,7 @@ def what_if(
         progress: is given the number of images done since its last call.
 
     Raises:
-        DeployError: a width that the network cannot be quantized to.
+        DeployError: a width that the network cannot be quantized to, or every point is left out.
         ValueError: images the graph cannot take.
     """
     run = partial(count, images=images, seed=seed, running=running, progress=progress)
@@ -122,6 +139,9 @@ def what_if(
     references = (*references, *quantized_ann_rows(graph, own.counts))
     asked = _Asked(own, question, run, network)
     points = [*asked.steps(), *asked.weight_bits(), *asked.rates()]
+    if not points:
+        raise DeployError(f"what-if: every point is left out: {'; '.join(asked.left_out)}")
+    rates = neuron_rates(own)
     return WhatIf(
         network={
             "num_steps": steps_of(graph, None, images),
@@ -138,10 +158,10 @@ def what_if(
         break_even=tuple(
             found
             for chip in question.chips
-            for found in _break_evens(own, asked.placement(chip), references)
+            for found in _break_evens(own, asked.placement(chip), references, rates)
         ),
         left_out=tuple(asked.left_out),
-        assumptions=_ASSUMPTIONS,
+        assumptions=(*_ASSUMPTIONS, *_bound(own, question.rates, rates)),
     )
 
 
@@ -199,12 +219,15 @@ class _Asked:
 
     def rates(self) -> Iterator[Point]:
         """The network with its spikes counted a factor as often, on its own placement."""
-        most = most_often(self.own)
+        most, still = most_often(self.own), nothing_scales(self.own)
         for factor in self.question.rates:
+            if still is not None and factor != 1:
+                self.left_out.append(f"rate {factor:g}: {still}, so a factor scales nothing")
+                continue
             if factor > most:
                 self.left_out.append(
-                    f"rate {factor:g}: a layer would send more than once a neuron and step; at "
-                    f"most {most:.3g}"
+                    f"rate {factor:g}: a layer would send more than once a neuron and step on its "
+                    f"average; at most {most:.3g}"
                 )
                 continue
             counted = scaled(self.own, factor)
@@ -220,7 +243,7 @@ class _Asked:
 
 
 def _point(axis: Axis, at: float, counted: Counted, placement: Placement, source: str) -> Point:
-    found = estimate_on(counted, placement).to_json()
+    found = estimate_on(counted, placement, sensitivity=False).to_json()
     return Point(
         axis=axis,
         at=at,
@@ -234,27 +257,60 @@ def _point(axis: Axis, at: float, counted: Counted, placement: Placement, source
 
 
 def _break_evens(
-    own: Counted, placement: Placement, references: Sequence[Reference]
+    own: Counted,
+    placement: Placement,
+    references: Sequence[Reference],
+    rates: Rates | None,
 ) -> Iterator[BreakEven]:
-    energy, most, spiking = RateEnergy(own, placement), most_often(own), spikes_per_step(own)
+    energy, most, still = RateEnergy(own, placement), most_often(own), nothing_scales(own)
 
     def meets(level: Level, joules: float) -> Crossing:
+        if still is not None:
+            side = "more" if energy.at(1.0, level) >= joules else "less"
+            return Crossing(None, f"the chip takes {side} at any factor: {still}")
         return crossing(lambda factor: energy.at(factor, level), joules, most)
 
+    def beyond(found: Crossing) -> float | None:
+        if found.factor is None or rates is None:
+            return None
+        return share_beyond(rates, found.factor)
+
     for reference in references:
+        low, value = meets("high", reference.low), meets("value", reference.energy_j)
+        high = Crossing(None, "nothing bounds the reference from above")
+        if reference.high is not None:
+            high = meets("low", reference.high)
         yield BreakEven(
             chip=placement.chip,
             against=reference.name,
-            low=meets("high", reference.low),
-            value=meets("value", reference.energy_j),
-            high=(
-                Crossing(None, "nothing bounds the reference from above")
-                if reference.high is None
-                else meets("low", reference.high)
-            ),
-            spikes_per_step=spiking,
-            most=most,
+            low=low,
+            value=value,
+            high=high,
+            spikes_per_step=spikes_per_step(own),
+            most=None if still else most,
+            beyond=(beyond(low), beyond(value), beyond(high)),
         )
+
+
+def _bound(own: Counted, asked: Sequence[float], rates: Rates | None) -> Iterator[str]:
+    """What the largest factor is, and how many neurons it asks for more than they can send."""
+    if nothing_scales(own) is not None:
+        return
+    most = most_often(own)
+    factors = sorted({factor for factor in asked if 1 < factor <= most} | {most})
+    told = "unknown, neurons were not told apart"
+    if rates is not None:
+        told = ", ".join(_beyond(rates, factor) for factor in factors)
+    yield (
+        f"a factor goes up to {most:.3g}, where some layer sends once a neuron and step on its "
+        "average; the share of neurons (and spiking inputs) that would have to send more than once "
+        f"a step, which none can: {told}"
+    )
+
+
+def _beyond(rates: Rates, factor: float) -> str:
+    name, share = most_beyond(rates, factor)
+    return f"{share_beyond(rates, factor):.1%} at {factor:.3g} ({share:.1%} of {name!r})"
 
 
 def _check_same(graph: FixedGraph, anew: FixedGraph) -> None:

@@ -18,6 +18,7 @@ from matplotlib.ticker import (
 from spikeship.deploy.drawing import LIGHT, LINES, MARKERS, Palette, save
 
 _WIDTH, _HEIGHT = 10.5, 10.0  # inches
+_LINE = 0.2  # inches of a line of the legend
 _AXES = {
     "steps": "time steps of input, T",
     "weight_bits": "weight bits",
@@ -29,6 +30,7 @@ _ROWS = (
     ("cores", "cores"),
     ("synapse_bits", "synaptic memory, bits"),
 )
+_TITLE = "chips: estimated, shaded from low to high, × where it does not fit; ANNs: as said"
 _COUNTS = ("cores", "synapse_bits")
 _REFERENCE_LINES = ((0, (1, 2)), (0, (4, 2)), (0, (6, 2, 1, 2)))
 
@@ -82,14 +84,26 @@ def _draw(result: Mapping[str, Any], palette: Palette) -> Figure:
         _ticks(grid[-1, column], axis, [p["at"] for p in result["points"] if p["axis"] == axis])
         if axis == "rate":
             _crossings(grid[0, column], result, palette)
-    figure.legend(
-        *grid[0, -1].get_legend_handles_labels(),
-        loc="outside upper left",
-        ncols=3,
-        title="chips: estimated, shaded from low to high, × where it does not fit; ANNs: as said",
-        alignment="left",
-    )
+    _legend(figure, *grid[0, -1].get_legend_handles_labels())
     return figure
+
+
+def _legend(figure: Figure, handles: list[Any], names: list[str]) -> None:
+    """Put the names above the charts, in as many columns as the width holds."""
+    for columns in (3, 2, 1):
+        legend = figure.legend(
+            handles,
+            names,
+            loc="outside upper left",
+            ncols=columns,
+            title=_TITLE,
+            alignment="left",
+        )
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            break
+        legend.remove()
+    lines = -(-len(names) // columns)
+    figure.set_figheight(_HEIGHT + _LINE * max(0, lines - 2))
 
 
 def _lines(axes: Axes, result: Mapping[str, Any], axis: str, key: str, palette: Palette) -> None:

@@ -68,8 +68,12 @@ class BreakEven:
         chip: its name. against: the reference's.
         value: from the figures used. low: from the chip's high end and the reference's low one.
         high: the other way round.
-        spikes_per_step: mean messages of a spiking neuron in a step, at factor 1.
-        most: the factor at which the busiest layer sends in every step.
+        spikes_per_step: mean messages of a spiking neuron in a step, at factor 1; None where
+            nothing can spike.
+        most: the factor at which the busiest layer sends once a neuron and step on its average;
+            None where a factor scales nothing.
+        beyond: for low, value and high the share of neurons that would have to send more than once
+            a step there; None where they do not meet or neurons were not told apart.
     """
 
     chip: str
@@ -77,22 +81,27 @@ class BreakEven:
     low: Crossing
     value: Crossing
     high: Crossing
-    spikes_per_step: float
-    most: float
+    spikes_per_step: float | None
+    most: float | None
+    beyond: tuple[float | None, float | None, float | None]
 
     def to_json(self) -> dict[str, Any]:
         """Return factors, and rates as messages a neuron and step."""
 
-        def told(found: Crossing) -> dict[str, Any]:
-            rate = None if found.factor is None else found.factor * self.spikes_per_step
-            return {**found.to_json(), "spikes_per_step": rate}
+        def told(found: Crossing, beyond: float | None) -> dict[str, Any]:
+            rate = None
+            if found.factor is not None and self.spikes_per_step is not None:
+                rate = found.factor * self.spikes_per_step
+            return {**found.to_json(), "spikes_per_step": rate, "share_beyond_once": beyond}
 
+        ends = (self.low, self.value, self.high)
+        low, value, high = (told(*end) for end in zip(ends, self.beyond, strict=True))
         return {
             "chip": self.chip,
             "against": self.against,
-            "low": told(self.low),
-            "value": told(self.value),
-            "high": told(self.high),
+            "low": low,
+            "value": value,
+            "high": high,
             "counted_spikes_per_step": self.spikes_per_step,
             "largest_factor": self.most,
         }

@@ -15,7 +15,7 @@ from spikeship.deploy.check import DeployError
 from spikeship.deploy.console import DONE, NO, Voice, check_writable
 from spikeship.deploy.evaluate import Running
 from spikeship.deploy.inputs import images_for
-from spikeship.deploy.references import gpu_row
+from spikeship.deploy.references import gpu_rows
 from spikeship.deploy.report import energy_range, si
 from spikeship.deploy.what_if import Question, runs_needed, what_if
 from spikeship.deploy.what_if_picture import write_what_if_picture
@@ -35,7 +35,8 @@ class Request:
         question: what to vary.
         output: folder to write to.
         snn: the float network it was quantized from, to quantize it anew. ann: the classifier, for
-            the GPU's row. gpu_result: that row as it was measured elsewhere.
+            the GPU's row. gpu_result: that row as it was measured elsewhere. gpu_utilisation: share
+            of its peak rate at which it is modelled instead.
         limit: images at most. seed: of the encoding. device: what runs the integers.
     """
 
@@ -47,6 +48,7 @@ class Request:
     snn: Path | None = None
     ann: Path | None = None
     gpu_result: Path | None = None
+    gpu_utilisation: float | None = None
     limit: int | None = None
     seed: int = 0
     device: str = "cpu"
@@ -62,23 +64,25 @@ def run(voice: Voice, request: Request) -> int:
     ann = None
     if request.ann is not None:
         ann = anns.load(request.ann, input_shape=graph.input.shape)
-    gpu = gpu_row(graph, images, ann=ann, result=request.gpu_result)
+    gpu = gpu_rows(
+        graph, images, ann=ann, result=request.gpu_result, utilisation=request.gpu_utilisation
+    )
     runs = runs_needed(request.question, network is not None)
     with voice.progress(runs * len(images.values), "images") as progress:
         found = what_if(
             graph,
             images,
             request.question,
-            [gpu],
+            gpu,
             seed=request.seed,
             network=network,
             running=Running(device=request.device),
             progress=progress,
         )
     result = found.to_json()
-    with replacing(request.output / JSON_NAME) as temporary:
+    with replacing(request.output / JSON_NAME) as temporary:  # both files, or neither
         temporary.write_text(json.dumps(result, indent=2) + "\n")
-    write_what_if_picture(result, request.output / PICTURE_NAME)
+        write_what_if_picture(result, request.output / PICTURE_NAME)
     _tell(voice, request.output, result)
     voice.result({**result, "output": str(request.output)})
     return DONE if any(point["fits"] for point in result["points"]) else NO
@@ -135,13 +139,13 @@ def _break_even_line(found: Mapping[str, Any], references: list[dict[str, Any]])
     kind = next(row["kind"] for row in references if row["name"] == found["against"])
     head = f"break-even of {found['chip']} against {found['against']} ({kind})"
     value = found["value"]
-    if value["factor"] is None:
+    ends = [found[end]["factor"] for end in ("low", "high")]
+    between = " to ".join("none" if end is None else f"{end:.3g}" for end in ends)
+    if value["factor"] is not None:
+        return (
+            f"{head}: at {value['factor']:.3g} times the rate ({between}), "
+            f"{value['spikes_per_step']:.3g} spikes a neuron and step"
+        )
+    if ends == [None, None]:
         return f"{head}: none, {value['why']}"
-    ends = [
-        "none" if found[end]["factor"] is None else f"{found[end]['factor']:.3g}"
-        for end in ("low", "high")
-    ]
-    return (
-        f"{head}: at {value['factor']:.3g} times the rate ({ends[0]} to {ends[1]}), "
-        f"{value['spikes_per_step']:.3g} spikes a neuron and step"
-    )
+    return f"{head}: none, {value['why']}; within the ranges {between} times the rate"

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from spikeship.hw_models.chips.spec import ChipSpec, Level
 from spikeship.hw_models.cost.assumptions import assumptions
+from spikeship.hw_models.cost.busiest_link import BusiestLink, busiest_link
 from spikeship.hw_models.cost.core_energy import COMPONENTS, Component, core_energy
 from spikeship.hw_models.cost.core_work import CoreWork, core_work
 from spikeship.hw_models.cost.host_share import HostShare, host_share
-from spikeship.hw_models.cost.one_more_core import OneMore, one_more_core
+from spikeship.hw_models.cost.layer_rows import injected_synops, layer_rows
+from spikeship.hw_models.cost.one_more_core import NOTHING, OneMore, one_more_core
 from spikeship.hw_models.cost.step_time import Bottleneck, StepTimes, bottleneck, step_times
 from spikeship.hw_models.cost.traffic import Traffic
 from spikeship.hw_models.counts import CountError, EventCounts, Rates
@@ -69,8 +71,9 @@ class Estimate:
         energy: joules of the chip. host: what lies beside the cores.
         placement: cores, chips, and what does not fit.
         work: events of every core and step. times: of every step.
-        bottleneck: what decides the time. one_more: what one more core there would buy; None where
-            it was not asked for, or the layer has one neuron a core.
+        bottleneck: what decides the time. link: the busiest, where links decide steps, else None.
+        one_more: what one more core would buy where it buys most, among the layers that decide
+            steps; None where it was not asked for, or none of them can be cut.
         layers: JSON rows, one a node.
         assumptions: what the numbers rest on.
     """
@@ -92,6 +95,7 @@ class Estimate:
     work: CoreWork
     times: StepTimes
     bottleneck: Bottleneck
+    link: BusiestLink | None
     one_more: OneMore | None
     layers: tuple[dict[str, Any], ...]
     assumptions: tuple[str, ...]
@@ -104,6 +108,7 @@ class Estimate:
             "chip_steps": self.chip_steps,
             "inferences": self.inferences,
             "synops": dict(self.rates["synops"]),
+            "synops_injected": self.injected,
             "spikes": self.rates["spikes"],
             "neuron_updates": self.rates["neuron_updates"],
             "messages": self._messages(),
@@ -120,6 +125,11 @@ class Estimate:
             "layers": [dict(row) for row in self.layers],
             "assumptions": list(self.assumptions),
         }
+
+    @property
+    def injected(self) -> dict[str, float]:
+        """Those of ``synops`` that the host does, effective and connected."""
+        return injected_synops(self.layers)
 
     def _energy(self) -> dict[str, Any]:
         energy = self.energy
@@ -153,9 +163,8 @@ class Estimate:
             "layer": found.core.layer,
             "core": found.index,
             "layer_steps": dict(found.layer_steps),
-            "one_more_core_s": None if more is None else more.seconds,
-            "one_more_cores": None if more is None else more.cores,
-            "one_more_split": None if more is None else list(more.split),
+            "link": None if self.link is None else self.link.to_json(),
+            **(NOTHING if more is None else more.to_json()),
         }
 
 
@@ -192,18 +201,21 @@ def estimate(
     at: dict[Level, CoreWork] = {"low": lean, "value": work, "high": work}
     times = {level: step_times(each, chip, level) for level, each in at.items()}
     energies = {level: core_energy(each, chip, level) for level, each in at.items()}
-    found = bottleneck(work, times["value"])
+    rates, found = counts.per_inference(), bottleneck(work, times["value"])
     latency = Spread(*(times[level].total for level in ("value", "low", "high")))
+    link = busiest_link(graph, placement, chip, traffic, work, times["value"])
     more = None
     if sensitivity:
+        deciding = _deciding(work, times["value"], link)
         more = one_more_core(
             graph,
             placement,
             chip,
             traffic,
             counts.num_steps,
-            found.core.layer,
-            now=latency.value,
+            deciding,
+            work=work,
+            times=times["value"],
             active=active,
         )
     return Estimate(
@@ -211,7 +223,7 @@ def estimate(
         num_steps=counts.num_steps,
         chip_steps=counts.chip_steps,
         inferences=counts.images,
-        rates=counts.per_inference(),
+        rates=rates,
         cycles_per_step=float(work.slots.max(axis=0).mean()),
         latency_s=latency.value,
         latency_range=latency,
@@ -222,9 +234,10 @@ def estimate(
         work=work,
         times=times["value"],
         bottleneck=found,
+        link=link,
         one_more=more,
-        layers=_rows(counts, placement, work, energies["value"]),
-        assumptions=assumptions(graph, chip, placement, traffic),
+        layers=layer_rows(graph, chip, rates, placement, work, energies["value"]),
+        assumptions=assumptions(graph, chip, placement, traffic, work.tiles),
     )
 
 
@@ -249,6 +262,13 @@ def _active(graph: FixedGraph, counts: EventCounts) -> NDArray[np.float64]:
     first = min(counts.layers, key=lambda layer: graph.depths[layer.name])
     begin = graph.depths[first.name] if graph.gated else 0
     return np.asarray(first.neuron_updates[begin:] / (counts.images * first.neurons))
+
+
+def _deciding(work: CoreWork, times: StepTimes, link: BusiestLink | None) -> list[str]:
+    """Layers with the busiest core of a step that no link decides, and those a link joins."""
+    by_core = times.compute.max(axis=0) >= times.link
+    names = [work.cores[core].layer for core in times.busiest[by_core]]
+    return list(dict.fromkeys([*names, *(() if link is None else link.ends)]))
 
 
 def _effective(counts: EventCounts, work: CoreWork) -> NDArray[np.float64]:
@@ -297,34 +317,3 @@ def _energy(
         static_range=static,
         static_of_cores=static.value * placement.cores / held,
     )
-
-
-def _rows(
-    counts: EventCounts, placement: Placement, work: CoreWork, energies: Any
-) -> tuple[dict[str, Any], ...]:
-    """A JSON row for every node: its counts, its cores, its busiest core's slots, its energy."""
-    rows = []
-    for rate, placed in zip(counts.per_inference()["layers"], placement.layers, strict=True):
-        own = work.of_layer(placed.name)
-        slots = work.slots[own].max(axis=0)
-        components = {name: float(energies[name][own].sum()) for name in COMPONENTS}
-        rows.append(
-            {
-                "name": rate["name"],
-                "neurons": rate["neurons"],
-                "cores": len(placed.cores),
-                "split": [placed.channel_groups, placed.row_tiles, placed.column_tiles],
-                "limit": placed.limit,
-                "spikes": rate["spikes"],
-                "synops_effective": rate["synops_effective"],
-                "synops_connected": rate["synops_connected"],
-                "synops_dense": rate["synops_dense"],
-                "neuron_updates": rate["neuron_updates"],
-                "messages_sent": float(work.messages_out[own].sum()),
-                "cycles_per_step": float(slots.mean()),
-                "cycles_per_step_max": float(slots.max()),
-                "energy_j": sum(components.values()),
-                "components_j": components,
-            }
-        )
-    return tuple(rows)

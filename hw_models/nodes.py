@@ -54,7 +54,7 @@ class Input:
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", plain_shape(self.shape))
+        object.__setattr__(self, "shape", plain_shape(self.name, self.shape))
         require(
             1 <= self.max_message <= MAX_MESSAGE,
             f"input {self.name!r}: max_message must lie in 1..{MAX_MESSAGE}",
@@ -107,7 +107,7 @@ class Neuron:
     refractory: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", plain_shape(self.shape))
+        object.__setattr__(self, "shape", plain_shape(self.name, self.shape))
         for key in ("vth", "dv", "bias_mant", "bias_exp", "v0", "scale"):
             per_neuron(self, key)
         within(
@@ -170,7 +170,7 @@ class Delta:
     scale: NDArray[np.float64] = field(default_factory=_one)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", plain_shape(self.shape))
+        object.__setattr__(self, "shape", plain_shape(self.name, self.shape))
         for key in ("vth", "scale"):
             per_neuron(self, key)
         _check_delta(self)
@@ -214,7 +214,7 @@ class SigmaDelta:
     scale: NDArray[np.float64] = field(default_factory=_one)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", plain_shape(self.shape))
+        object.__setattr__(self, "shape", plain_shape(self.name, self.shape))
         for key in ("vth", "bias", "scale"):
             per_neuron(self, key)
         _check_delta(self)
@@ -257,7 +257,7 @@ class Readout:
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", plain_shape(self.shape))
+        object.__setattr__(self, "shape", plain_shape(self.name, self.shape))
         per_neuron(self, "bias")
         require(self.scale > 0, f"readout {self.name!r}: scale must be positive")
 

@@ -23,9 +23,14 @@ def require(condition: bool, message: str) -> None:
         raise GraphError(message)
 
 
-def plain_shape(shape: Any) -> Shape:
-    """Return a shape as a tuple of plain integers."""
-    return tuple(int(n) for n in shape)
+def plain_shape(name: str, shape: Any) -> Shape:
+    """Return a node's shape as a tuple of plain integers, of one neuron at least."""
+    plain = tuple(int(n) for n in shape)
+    require(
+        len(plain) > 0 and min(plain) > 0,
+        f"node {name!r}: shape {plain} holds no neurons; give one or more axes, each of 1 or more",
+    )
+    return plain
 
 
 def per_neuron(owner: Any, key: str) -> None:

@@ -167,10 +167,12 @@ class ByHand:
         self.work[name][core, delay : delay + len(late)] += late
 
 
-def run(case: Case) -> tuple[Traffic, EventCounts]:
-    """Messages that a run sends; 2^n images, so that their mean is exact."""
-    images = 2 ** (len(case.messages).bit_length() - 1)
-    messages = case.messages[:images]
+def run(case: Case, images: int | None = None) -> tuple[Traffic, EventCounts]:
+    """Messages that a run sends; by default of 2^n images, so that their mean is exact."""
+    if images is None:
+        messages = case.messages[: 2 ** (len(case.messages).bit_length() - 1)]
+    else:
+        messages = np.resize(case.messages, (images, *case.messages.shape[1:]))
     try:
         found = simulate(case.graph, messages, record=True, threads=1)
     except StateOverflowError:
@@ -204,22 +206,30 @@ def test_every_core_against_matrices(data: st.DataObject) -> None:
         assert sorted(map(tuple, loads)) == sorted(map(tuple, by_hand))
 
 
+def whole(values: np.ndarray, images: int) -> np.ndarray:
+    """What was added up over the images, where each value is exactly that over their number."""
+    totals = np.rint(values * images)
+    np.testing.assert_array_equal(totals / images, values)
+    return totals
+
+
 @settings(max_examples=80, deadline=None)
 @given(st.data())
 def test_cores_add_up_to_the_counts(data: st.DataObject) -> None:
     case = data.draw(cases())
     graph, t = case.graph, case.messages.shape[1]
     placement = data.draw(placements(graph))
-    traffic, counts = run(case)
+    images = data.draw(st.sampled_from([1, 2, 3, 7]))
+    traffic, counts = run(case, images)
+    assert counts.images == images
     work = core_work(graph, placement, LOIHI2, traffic, t)
     injected = {s.target for s in graph.synapses if demand.injected(graph, s, LOIHI2)}
     for layer, placed in zip(counts.layers, placement.layers, strict=True):
-        updates = of_layer(work, work.updates, layer.name)
-        np.testing.assert_array_equal(
-            updates, layer.neuron_updates / counts.images * placed.compartments
-        )
-        spikes = of_layer(work, work.spikes, layer.name)
-        np.testing.assert_array_equal(spikes, layer.spikes / counts.images)
+        updates = of_layer(work, whole(work.updates, images), layer.name)
+        np.testing.assert_array_equal(updates, layer.neuron_updates * placed.compartments)
+        spikes = of_layer(work, whole(work.spikes, images), layer.name)
+        np.testing.assert_array_equal(spikes, layer.spikes)
         if layer.name not in injected:
-            synops = of_layer(work, work.synops, layer.name)
-            np.testing.assert_array_equal(synops, layer.connected / counts.images)
+            kinds = (work.synops_conv, work.synops_dense, work.synops_sparse)
+            synops = [of_layer(work, whole(values, images), layer.name) for values in kinds]
+            np.testing.assert_array_equal(sum(synops), layer.connected)

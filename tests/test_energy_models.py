@@ -76,7 +76,8 @@ def test_davies_by_hand() -> None:
     assert found.energy_j == pytest.approx((703.5 + 465.6) * PICO)
     assert found.low == pytest.approx((703.5 + 465.6 - 10 * (81 - 52)) * PICO)
     assert found.high == found.energy_j
-    assert found.spike_rate == pytest.approx(15 / 24)
+    # 3 spikes of 2 inputs, 3 of 3 neurons, in 2 steps
+    assert found.spike_rate == pytest.approx(6 / 10)
 
 
 def test_a_spike_is_sent_to_every_layer_that_reads_it() -> None:
@@ -155,7 +156,6 @@ def test_horowitz_by_hand(number: str, mac: float, ac: float) -> None:
     ]
     found = get(f"horowitz:{number}").energy(*dense())
     assert found.ann_energy_j == pytest.approx(12 * mac * PICO)
-    assert found.break_even_rate == pytest.approx(mac / (2 * ac))
     assert found.low is None and found.high is None
 
 
@@ -269,7 +269,6 @@ def test_yan_by_hand() -> None:
     # T = 2 takes two bits
     ann = 12 * (2 * 0.25 + 8 * weight + multiply)
     assert found.ann_energy_j == pytest.approx(ann * PICO)
-    assert found.break_even_rate == break_even_rate(2, 8)
 
 
 def test_yan_moves_every_bit_of_a_graded_message() -> None:
@@ -306,17 +305,6 @@ def test_the_page_names_every_model_and_shows_yans_rates() -> None:
         assert f"| {steps} | {bits} | {published:.3f} | {ours:.3f} |" in page
     assert f"| 5 | 4, fan-in 64 | 0.054 | {break_even_rate(5, 4, 64):.3f} |" in page
     assert f"| 1 | 8 | 0.297 | {break_even_rate(1, 8):.3f} |" in page
-
-
-def test_yans_rate_is_where_snn_and_ann_cost_the_same() -> None:
-    steps, bits, fan_in = 4, 6, 100
-    rate = break_even_rate(steps, bits, fan_in)
-    price = {name: constant.value for name, constant in yan.CONSTANTS.items()}
-    events = steps * rate
-    snn = events * (price["sparse move"] + price["accumulate"] + bits * price["weight"])
-    snn += steps * (1 + rate) * price["accumulate"] / fan_in
-    ann = 3 * price["dense move"] + bits * price["weight"] + price["multiply"]
-    assert snn == pytest.approx(ann)
 
 
 @pytest.mark.parametrize("wrong", [(0, 8, 9), (4, 0, 9), (4, 8, 0)])

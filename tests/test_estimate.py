@@ -20,9 +20,10 @@ from spikeship.hw_models.placement.placement import Placement, PlacementError
 from spikeship.hw_models.simulator import simulate
 
 KEYS = {
-    "chip", "num_steps", "chip_steps", "inferences", "synops", "spikes", "neuron_updates",
-    "messages", "cycles_per_step", "latency_s", "latency_range_s", "throughput_per_s",
-    "bottleneck", "energy_j", "host", "cores", "chips", "fits", "layers", "assumptions",
+    "chip", "num_steps", "chip_steps", "inferences", "synops", "synops_injected", "spikes",
+    "neuron_updates", "messages", "cycles_per_step", "latency_s", "latency_range_s",
+    "throughput_per_s", "bottleneck", "energy_j", "host", "cores", "chips", "fits", "layers",
+    "assumptions",
 }  # fmt: skip
 COMPONENTS = {"synapse", "neuron", "spike", "hops"}
 

@@ -165,6 +165,19 @@ def test_memory_ends_the_search_wherever_it_ends() -> None:
         search(lambda batch: 8.0, memory=0)
 
 
+def test_a_batch_that_fails_costs_no_batch_before_it() -> None:
+    costs = {1: 8.0, 2: 10.0, 4: -2.0}  # a batch of 4 draws less than 60 W, idle after work
+    found = search(costs.__getitem__)
+    assert [one.inferences_per_call for one in found.measurements] == [1, 2]
+    assert (found.best.inferences_per_call, found.ended) == (2, "failed")
+    assert isinstance(found.failure, MeterError) and "not above its idle" in str(found.failure)
+    found = search({1: 8.0, 2: 10.0}.__getitem__)
+    assert len(found.measurements) == 2 and isinstance(found.failure, KeyError)
+    assert search(costs.__getitem__, largest=2).failure is None
+    with pytest.raises(MeterError, match="not above its idle"):
+        search(lambda batch: -2.0)
+
+
 def test_no_batch_goes_beyond_the_largest() -> None:
     found = search(lambda batch: 8.0, largest=9)
     assert (found.best.inferences_per_call, found.ended) == (8, "largest batch")

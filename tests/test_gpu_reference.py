@@ -5,7 +5,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,14 @@ import numpy as np
 import pytest
 import reference_subjects
 import torch
-from reference_rows import Bench, table
-from reference_subjects import Networks, Subject, on_cpu
-from spiking import chain, images
+from gpu_bench import Meter, bench, networks, subjects, watched
+from gpu_results import row
+from reference_rows import table
+from reference_subjects import Subject
 
-from spikeship.deploy.ann import Ann, load
+from spikeship.deploy.ann import load
 from spikeship.deploy.gpu_row import read_gpu_result
-from spikeship.deploy.inputs import Images
 from spikeship.hw_models.gpu import GpuError
-from spikeship.hw_models.meters.measuring import Timing
 from spikeship.hw_models.meters.meter import EnergyMeter
 from spikeship.training.ann import evaluate_ann
 from spikeship.training.checkpoint import save_ann
@@ -33,64 +31,6 @@ from spikeship.training.to_nir import to_nir, write_nir
 pytest.importorskip("onnxscript", reason="onnxscript is not installed; make installs it")
 
 ROOT = Path(__file__).parents[1]
-
-
-def networks() -> Networks:
-    network = chain()
-    snn = convert(network, images(), num_steps=12)
-    labels = evaluate_ann(network, images(40)).numpy()
-    held_out = Images(images(40), labels, torch.arange(40), {"name": "noise"})
-    return Networks(Ann(network, {}, {}), snn, held_out, images(seed=3), "chain")
-
-
-@cache
-def subjects() -> tuple[Subject, ...]:
-    return tuple(on_cpu(networks(), 1))
-
-
-class Meter:
-    """A processor of 100 W over an idle 20 W; a call takes a second and what its batch takes."""
-
-    device, counter = "A CPU", "a counter"
-
-    def __init__(self, each_s: float = 0.25) -> None:
-        self.each_s, self.batch = each_s, 1
-        self.now = self.joules = 0.0
-
-    def energy_j(self) -> float:
-        return self.joules
-
-    def synchronize(self) -> None:
-        self._advance(1.0 + self.each_s * self.batch, 120.0)
-
-    def _advance(self, seconds: float, watts: float) -> None:
-        self.now += seconds
-        self.joules += seconds * watts
-
-    def state(self) -> dict[str, Any]:
-        return {"packages": ["package-0"]}
-
-    def timing(self) -> Timing:
-        return Timing(clock=lambda: self.now, sleep=lambda seconds: self._advance(seconds, 20.0))
-
-
-def watched(subject: Subject, meter: Meter, memory: int = 1 << 30) -> Subject:
-    """A subject that really runs, tells the meter its batch, and has so much memory."""
-
-    def prepare(places: torch.Tensor) -> torch.Tensor:
-        return subject.prepare(places)
-
-    def classify(given: torch.Tensor) -> torch.Tensor:
-        meter.batch = len(given)
-        if len(given) > memory and len(given) != 40:  # accuracy's 40 images come in one go
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return subject.classify(given)
-
-    return replace(subject, prepare=prepare, classify=classify)
-
-
-def bench(meter: Meter) -> Bench:
-    return Bench(networks(), meter.timing(), 0.01, lambda line: None)
 
 
 def test_every_subject_answers_as_the_network_it_is_of() -> None:
@@ -187,12 +127,23 @@ def test_errors_that_are_not_of_memory_are_not_hidden() -> None:
         bench(meter).measured(replace(subjects()[0], classify=broken), meter)
 
 
-def test_what_a_meter_cannot_tell_is_a_note_and_no_row() -> None:
-    meter = Meter()
-    tested = bench(meter)
-    subject = watched(subjects()[0], meter, memory=0)
-    assert tested.measured(subject, meter) == []
-    assert tested.notes == ["A CPU: one inference does not fit in memory; free some of it"]
+def test_measured_and_modelled_stand_in_tables_of_their_own() -> None:
+    rows = [
+        row("one", runtime="torch", energy_j=2.5e-3, latency_kind="measured", accuracy=0.5),
+        row("one", processor=None, energy_kind="modelled", energy_j=7e-6, latency_kind="modelled"),
+        row("one", energy_kind="modelled", energy_j=9e-6, latency_kind="measured", latency_s=0.75),
+        row("one", energy_kind=None, energy_j=None, latency_kind="measured", latency_s=0.25),
+    ]
+    lines = table([{"runtime": None, **each} for each in rows])
+    assert [line for line in lines if line.endswith(":")] == ["measured:", "modelled:"]
+    apart = lines.index("modelled:")
+    measured, modelled = ("\n".join(part) for part in (lines[:apart], lines[apart:]))
+    for figure in ("0.0025", "50.00%", "0.75", "0.25"):
+        assert figure in measured and figure not in modelled
+    for figure in ("7e-06", "9e-06"):
+        assert figure in modelled and figure not in measured
+    assert measured.count("joules an inference") == modelled.count("joules an inference") == 1
+    assert table([]) == []
 
 
 def test_without_counters_everything_is_timed_and_the_rest_modelled(
@@ -211,11 +162,15 @@ def test_without_counters_everything_is_timed_and_the_rest_modelled(
         ("ann, operations alone", "int8", "modelled"),
     ]
     assert all(row["latency_s"] > 0 for row in rows if row["latency_kind"] == "measured")
-    assert rows[-1]["energy_j"] == pytest.approx(tested.networks.ann.macs() * 0.23e-12)
+    macs = tested.networks.ann.macs(padding=False)
+    assert macs < tested.networks.ann.macs(padding=True)
+    assert rows[-1]["energy_j"] == pytest.approx(macs * 0.23e-12)
     assert ["no CUDA device" in tested.notes[0], "RAPL" in tested.notes[1]] == [True, True]
     lines = table(rows)
-    assert len(lines) == 7 and "A100" in lines[1] and lines[1].count("modelled") == 2
-    assert "measured" in lines[2] and "modelled" not in lines[2] and "100.00%" in lines[2]
+    heads = [place for place, line in enumerate(lines) if line.endswith("right")]
+    assert [lines[place - 1] for place in heads] == ["measured:", "modelled:"]
+    assert heads == [2, 9] and len(lines) == 12
+    assert "100.00%" in lines[3] and "A100" in lines[10] and "operations alone" in lines[11]
     json.dumps(rows, allow_nan=False)
 
 
@@ -229,7 +184,7 @@ def test_readable_packages_are_the_cpus_meter(
     for name, text in (("name", "package-0"), ("max_energy_range_uj", "1"), ("energy_uj", "0")):
         (package / name).write_text(text)
     tested = bench(Meter())
-    monkeypatch.setattr("reference_rows.on_cpu", lambda networks, threads: subjects())
+    monkeypatch.setattr("reference_rows.on_cpu", lambda networks, threads, note: subjects())
     asked: list[str] = []
 
     def measured(subject: Subject, meter: EnergyMeter) -> list[Any]:

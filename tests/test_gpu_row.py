@@ -10,12 +10,15 @@ import torch
 from gpu_results import result, row
 from spiking import chain, images
 
+import cases
 from spikeship.deploy import gpu_row
 from spikeship.deploy.ann import Ann
-from spikeship.deploy.gpu_row import gpu_reference, read_gpu_result
+from spikeship.deploy.gpu_row import gpu_reference, read_gpu_result, read_int8_result
 from spikeship.deploy.inputs import Images
+from spikeship.deploy.references import gpu_rows
 from spikeship.hw_models import gpu
 from spikeship.hw_models.gpu import GpuError
+from spikeship.hw_models.macs import ann_macs
 from spikeship.hw_models.meters.measuring import Measurement
 from spikeship.hw_models.meters.meter import MeterError
 
@@ -103,6 +106,54 @@ def test_a_result_is_read_as_measured_elsewhere_with_its_device_named(tmp_path: 
     )
     best = read_gpu_result(path, batch="best")
     assert (best.energy_j, best.inferences_per_call) == (1e-3, 512)
+
+
+def int8(batch: str, **changes: Any) -> dict[str, Any]:
+    return row(batch, **{"precision": "int8", "processor": "cpu", "device": "A CPU", **changes})
+
+
+def test_the_int8_row_of_the_same_file_is_read_where_joules_were_counted(tmp_path: Path) -> None:
+    bound = int8("one", workload="ann, operations alone", processor=None, energy_kind="modelled")
+    timed = int8("one", energy_kind=None, energy_j=None)
+    path = result(tmp_path, row("one"), bound, timed)
+    assert read_int8_result(path, macs=1000) is None
+    path = result(tmp_path, bound, int8("best", energy_j=1.5e-3), int8("one"))
+    found = read_int8_result(path, macs=1000)
+    assert found is not None
+    assert (found.kind, found.device, found.energy_j) == ("measured", "A CPU", 2e-3)
+    best = read_int8_result(path, batch="best")
+    assert best is not None
+    assert (best.energy_j, best.inferences_per_call) == (1.5e-3, 512)
+    with pytest.raises(GpuError, match="holds no ANN in float32 measured on a GPU"):
+        read_gpu_result(path)
+    with pytest.raises(GpuError, match="this one has 2000"):
+        read_int8_result(path, macs=2000)
+    with pytest.raises(GpuError, match="h200.json: damaged, energy_j is None"):
+        read_int8_result(result(tmp_path, int8("one", energy_j=None)))
+
+
+def test_the_int8_row_is_a_reference_of_what_if(tmp_path: Path) -> None:
+    graph = cases.graph("dense")
+    network = {"ann_macs": ann_macs(graph, padding=True)}
+
+    def names(*rows: dict[str, Any]) -> dict[str, float]:
+        found = gpu_rows(graph, IMAGES, result=result(tmp_path, *rows, network=network))
+        assert {one.kind for one in found} == {"measured"}
+        return {one.name: one.energy_j for one in found}
+
+    gpu = {"ANN on NVIDIA Test": 2e-3, "ANN on NVIDIA Test, with its idle power": 4e-3}
+    assert names(row("one")) == gpu
+    assert names(row("one"), int8("one", energy_kind=None, energy_j=None)) == gpu
+    whole = {"int8 ANN on A CPU": 3e-3, "int8 ANN on A CPU, with its idle power": 4e-3}
+    assert names(row("one"), int8("one", energy_j=3e-3)) == gpu | whole
+    assert names(row("one"), int8("one", energy_j=3e-3), int8("best", inferences_per_call=1)) == (
+        gpu | whole
+    )
+    more = names(row("one"), int8("one", energy_j=3e-3), int8("best"))
+    assert set(more) - set(gpu | whole) == {
+        "int8 ANN on A CPU, batch 512",
+        "int8 ANN on A CPU, batch 512, with its idle power",
+    }
 
 
 def test_a_result_of_another_network_or_without_a_gpu_is_refused(tmp_path: Path) -> None:

@@ -116,6 +116,18 @@ def test_what_would_take_too_much_memory_is_spread_evenly() -> None:
         np.testing.assert_allclose(short.traffic().messages[name], sent, rtol=1e-6)
 
 
+def test_totals_beyond_what_float32_counts() -> None:
+    graph, messages = network(5), np.ones((1000, 1, 3), np.int8)
+    messages[0, 0, 0] = 0
+    recording, _ = recorded(graph, messages)
+    recorder, runs = TrafficRecorder(graph, most_bytes=0), 6000
+    for _ in range(runs):
+        recorder(recording)
+    assert 2999 * runs > 2**24
+    (sent,) = recorder.traffic().messages["input"]
+    assert sent.sum() * recorder.images == pytest.approx(2999 * runs, rel=1e-12)
+
+
 def test_what_it_refuses() -> None:
     graph = network(5)
     recorder = TrafficRecorder(graph)

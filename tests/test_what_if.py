@@ -1,4 +1,4 @@
-"""What-if: each point is the estimate at that point, break-even is where energies are equal."""
+"""What-if: each point is the estimate at that point; its JSON, its picture, its refusals."""
 
 import json
 from dataclasses import replace
@@ -6,37 +6,28 @@ from pathlib import Path
 from typing import Any
 
 import nir
-import numpy as np
 import pytest
 import torch
 from estimate_cases import T, images, network
-from hypothesis import given
-from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from torch import nn
+from what_if_cases import joules, reference
 
-from spikeship.deploy.break_even import crossing
+from spikeship.deploy import what_if_picture
 from spikeship.deploy.check import DeployError
 from spikeship.deploy.counting import Counted, count
 from spikeship.deploy.quantize import quantize
-from spikeship.deploy.rate_energy import RateEnergy
-from spikeship.deploy.rates import most_often, scaled, spikes_per_step
-from spikeship.deploy.references import Reference, ann_macs, gpu_row
-from spikeship.deploy.weight_width import with_weight_bits
+from spikeship.deploy.rates import scaled
 from spikeship.deploy.what_if import Question, runs_needed, what_if
 from spikeship.deploy.what_if_picture import alt_text, write_what_if_picture
 from spikeship.deploy.what_if_result import WhatIf
-from spikeship.hw_models import chips, fixed
+from spikeship.hw_models import chips
 from spikeship.hw_models.estimate import estimate
-from spikeship.hw_models.graph import Conv, Dense, FixedGraph, Input, Neuron, Readout, Sparse
+from spikeship.hw_models.graph import FixedGraph
 from spikeship.hw_models.placement.place import place
 from spikeship.training.convert import convert
 from spikeship.training.to_nir import to_nir
 from spikeship.training.trace import trace
-
-
-def reference(energy_j: float, low: float | None = None, high: float | None = None) -> Reference:
-    return Reference("level", "modelled", energy_j, low or energy_j, high or energy_j, ())
-
 
 QUESTION = Question(
     steps=(2, T, 9), weight_bits=(8, 4), rates=(0.0, 0.5, 1.0), chips=("loihi1", "loihi2")
@@ -48,194 +39,11 @@ def own() -> Counted:
     return count(network(), images(), seed=0)
 
 
-def joules(counted: Counted, chip: str) -> tuple[float, float, float]:
-    """Low, value and high of the network on its own placement, at the rate it was counted at."""
-    spec = chips.get(chip)
-    placement = place(network(), spec, traffic=count(network(), images(), seed=0).traffic)
-    found = estimate(
-        counted.graph, counted.counts, spec, traffic=counted.traffic, placement=placement
-    ).energy
-    return found.low, found.dynamic + found.static, found.high
-
-
 @pytest.fixture(scope="module")
 def found(own: Counted) -> WhatIf:
-    levels = [sum(joules(scaled(own, f), "loihi1")[1] for f in (0.5, 0.6)) / 2, 1e-12, 1.0]
-    references = [replace(reference(level), name=f"{level:.3g}") for level in levels]
+    between = sum(joules(scaled(own, factor), "loihi1")[1] for factor in (0.5, 0.6)) / 2
+    references = [replace(reference(level), name=f"{level:.3g}") for level in (between, 1e-12, 1.0)]
     return what_if(network(), images(), QUESTION, references, seed=0)
-
-
-# --- break-even -------------------------------------------------------------------------------
-
-
-@given(st.floats(1e-9, 1.0), st.floats(1e-9, 1.0), st.floats(0.0, 1.0), st.floats(0.1, 50.0))
-def test_a_crossing_is_where_the_energy_is_the_level(
-    fixed_j: float, slope: float, bend: float, most: float
-) -> None:
-    def energy(factor: float) -> float:
-        return fixed_j + slope * factor + bend * max(0.0, factor - most / 2)
-
-    level = fixed_j + 0.7 * (energy(most) - fixed_j)
-    found = crossing(energy, level, most)
-    assert found.factor is not None
-    assert energy(found.factor) == pytest.approx(level, rel=1e-6)
-
-
-def test_no_crossing_says_which_side_the_chip_is_on() -> None:
-    above = crossing(lambda factor: 2.0 + factor, 1.0, 5.0)
-    below = crossing(lambda factor: 2.0 + factor, 8.0, 5.0)
-    assert above.factor is None and "more even without" in above.why
-    assert below.factor is None and "less even at" in below.why
-    at_the_end = crossing(lambda factor: 2.0 + factor, 7.0, 5.0)
-    assert at_the_end.factor == pytest.approx(5.0)
-
-
-def test_break_even_recomputed_by_the_estimate_at_that_rate(own: Counted, found: WhatIf) -> None:
-    met = [row for row in found.break_even if row.value.factor is not None]
-    assert met
-    levels = {row.name: row.energy_j for row in found.references}
-    for row in met:
-        assert row.value.factor is not None
-        low, value, high = joules(scaled(own, row.value.factor), row.chip)
-        assert value == pytest.approx(levels[row.against], rel=1e-4)
-        assert low <= levels[row.against] <= high
-
-
-def test_break_even_is_none_where_energies_never_meet(found: WhatIf) -> None:
-    for row in found.break_even:
-        if row.against == "1e-12":
-            assert row.value.factor is None and "more even without" in row.value.why
-        if row.against == "1":
-            assert row.value.factor is None and "less even at" in row.value.why
-
-
-def test_the_ends_of_a_break_even_take_opposite_ends_of_both_ranges(own: Counted) -> None:
-    low, value, high = (joules(scaled(own, 0.5), "loihi1")[k] for k in range(3))
-    level = reference(value, value * 0.99, value * 1.01)
-    question = Question(rates=(1.0,), chips=("loihi1",))
-    row, *_ = what_if(network(), images(), question, [level], seed=0).break_even
-    assert row.value.factor == pytest.approx(0.5, rel=1e-3)
-    if row.low.factor is not None:  # the chip at its high end meets the level at a lower rate
-        assert row.low.factor <= 0.5
-        assert joules(scaled(own, row.low.factor), "loihi1")[2] == pytest.approx(
-            level.low, rel=1e-4
-        )
-    else:
-        assert joules(scaled(own, 0.0), "loihi1")[2] >= level.low
-    if row.high.factor is not None:
-        assert row.high.factor >= 0.5
-
-
-def test_a_reference_without_an_upper_bound_bounds_nothing() -> None:
-    open_end = replace(reference(1e-7), high=None)
-    question = Question(rates=(1.0,), chips=("loihi2",))
-    row, *_ = what_if(network(), images(), question, [open_end], seed=0).break_even
-    assert row.high.factor is None and "nothing bounds" in row.high.why
-
-
-@pytest.mark.parametrize("encoding", ["poisson", "direct"])
-@pytest.mark.parametrize("chip", ["loihi1", "loihi2"])
-def test_energy_by_rate_is_the_estimates_at_every_rate(encoding: str, chip: str) -> None:
-    counted = count(network(encoding), images(), seed=0)
-    spec = chips.get(chip)
-    placement = place(counted.graph, spec, traffic=counted.traffic)
-    energy = RateEnergy(counted, placement)
-    for factor in (0.0, 0.3, 1.0, 1.7):
-        there = scaled(counted, factor)
-        found = estimate(
-            there.graph, there.counts, spec, traffic=there.traffic, placement=placement
-        ).energy
-        assert energy.at(factor, "value") == pytest.approx(found.dynamic + found.static, rel=1e-6)
-        assert energy.at(factor, "high") == pytest.approx(found.high, rel=1e-6)
-        # counts are whole numbers, so the share that meets a weight is rounded in the estimate
-        assert energy.at(factor, "low") == pytest.approx(found.low, rel=1e-2)
-
-
-# --- the rate ---------------------------------------------------------------------------------
-
-
-def test_scaling_by_one_changes_nothing(own: Counted) -> None:
-    same = scaled(own, 1.0)
-    assert same.counts.per_inference() == own.counts.per_inference()
-    for name, sent in own.traffic.messages.items():
-        np.testing.assert_array_equal(same.traffic.messages[name], sent)
-
-
-def test_scaling_doubles_events_and_leaves_updates(own: Counted) -> None:
-    once, twice = own.counts.per_inference(), scaled(own, 2.0).counts.per_inference()
-    assert twice["synops"]["connected"] == 2 * once["synops"]["connected"]
-    assert twice["synops"]["dense"] == once["synops"]["dense"]
-    assert twice["spikes"] == 2 * once["spikes"]
-    assert twice["input_spikes"] == 2 * once["input_spikes"]
-    assert twice["neuron_updates"] == once["neuron_updates"]
-
-
-def test_direct_input_stays_at_any_rate() -> None:
-    counted = count(network("direct"), images(), seed=0)
-    silent = scaled(counted, 0.0)
-    once, none = counted.counts.per_inference(), silent.counts.per_inference()
-    assert none["input_spikes"] == once["input_spikes"] > 0
-    assert none["layers"][0]["synops_connected"] == once["layers"][0]["synops_connected"] > 0
-    assert none["layers"][1]["synops_connected"] == 0
-    assert none["spikes"] == 0
-    np.testing.assert_array_equal(
-        silent.traffic.messages["input"], counted.traffic.messages["input"]
-    )
-
-
-def test_the_largest_factor_makes_one_layer_send_in_every_step(own: Counted) -> None:
-    full = scaled(own, most_often(own))
-    rates = [
-        float(sent.sum()) / ((T if name == "input" else own.counts.num_steps) * sent[0].size)
-        for name, sent in full.traffic.messages.items()
-    ]
-    assert max(rates) == pytest.approx(1.0, rel=1e-5)
-
-
-def test_spikes_per_step_is_the_mean_over_neurons_and_working_steps(own: Counted) -> None:
-    rates = own.counts.per_inference()
-    neurons = sum(int(np.prod(n.shape)) for n in own.graph.nodes[:-1]) + 64
-    expected = (rates["input_spikes"] + rates["spikes"]) / (neurons * T)
-    assert spikes_per_step(own) == pytest.approx(expected)
-
-
-# --- weight bits ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("bits", range(1, 9))
-def test_cut_weights_are_what_the_bits_hold_and_no_larger(bits: int) -> None:
-    graph = network()
-    cut = with_weight_bits(graph, bits)
-    for before, after in zip(graph.synapses, cut.synapses, strict=True):
-        assert isinstance(before, Conv | Dense) and isinstance(after, Conv | Dense)
-        assert after.num_weight_bits == bits
-        assert fixed.fits_weights(after.weight, bits)
-        assert np.all(np.abs(after.weight) <= np.abs(before.weight))
-        assert np.all(after.weight.astype(int) * before.weight >= 0)
-
-
-def test_a_sparse_synapse_is_cut_too() -> None:
-    graph = FixedGraph(
-        Input("input", (4,)),
-        (Neuron("one", (4,), vth=np.array(3)), Readout("out", (4,))),
-        (
-            Sparse(
-                name="s", source="input", target="one", data=np.array([2, 34, -66, 254]),
-                indices=np.arange(4), indptr=np.arange(5), columns=4,
-            ),
-            Dense(name="d", source="one", target="out", weight=np.eye(4, dtype=int)),
-        ),
-        num_steps=2,
-    )  # fmt: skip
-    synapse = with_weight_bits(graph, 4).synapses[0]
-    assert isinstance(synapse, Sparse)
-    np.testing.assert_array_equal(synapse.data, [0, 32, -64, 224])
-
-
-@pytest.mark.parametrize("bits", [0, 9, -1])
-def test_no_such_width(bits: int) -> None:
-    with pytest.raises(DeployError, match="weight_bits"):
-        with_weight_bits(network(), bits)
 
 
 def float_network() -> tuple[nir.NIRGraph, FixedGraph]:
@@ -286,15 +94,6 @@ def test_runs_are_counted_for_the_progress_bar() -> None:
     assert runs_needed(question, requantized=True) == 5
 
 
-def test_the_gpus_row_counts_the_anns_macs() -> None:
-    graph = network()
-    # 64 places x 4 channels x 9 taps, 16 x 4 x 36, and 64 x 10
-    assert ann_macs(graph) == 64 * 36 + 16 * 144 + 640
-    row = gpu_row(graph, images())
-    assert row.kind == "modelled"
-    assert row.energy_j == pytest.approx(2 * ann_macs(graph) * 400 / 312e12)
-
-
 # --- the points -------------------------------------------------------------------------------
 
 
@@ -341,20 +140,34 @@ def test_only_what_was_run_has_an_accuracy(found: WhatIf) -> None:
     assert {p.source for p in found.points if p.axis == "weight_bits"} == {"cut for placement"}
 
 
-def test_fewer_weight_bits_take_no_more_memory() -> None:
-    spec = chips.get("loihi1")
-    placed = [place(with_weight_bits(network(), bits), spec) for bits in (8, 4)]
-    eight, four = (
-        sum(core.synapse_bits for layer in one.layers for core in layer.cores) for one in placed
-    )
-    assert four < eight
-
-
 def test_a_rate_beyond_every_step_is_left_out_and_said() -> None:
     question = Question(rates=(1.0, 1e6), chips=("loihi2",))
     found = what_if(network(), images(), question, [], seed=0)
     assert [point.at for point in found.points] == [1.0]
     assert len(found.left_out) == 1 and "1e+06" in found.left_out[0]
+
+
+def test_where_every_point_is_left_out_it_says_which_and_why() -> None:
+    question = Question(rates=(1e3, 1e6), chips=("loihi2",))
+    with pytest.raises(DeployError, match=r"every point is left out: rate 1000: .*; rate 1e\+06: "):
+        what_if(network(), images(), question, [], seed=0)
+
+
+def test_the_assumptions_say_what_flat_lines_and_unlike_sides_rest_on(found: WhatIf) -> None:
+    said = " ".join(found.assumptions)
+    for words in (
+        "the same time and energy at any width",
+        "includes_idle",
+        "on padding too, as dense kernels do",
+        "on its average",
+    ):
+        assert words in said
+    # what the first of them says holds: cut for the placement, only the cores could differ
+    for chip in found.chips:
+        eight, four = (at(found, "weight_bits", chip)[bits] for bits in (8, 4))
+        if eight["cores"] == four["cores"]:
+            assert eight["latency_s"] == four["latency_s"]
+            assert eight["energy_j"]["dynamic"] == four["energy_j"]["dynamic"]
 
 
 @pytest.mark.parametrize(
@@ -397,6 +210,8 @@ def test_the_json_object_has_its_keys_and_survives_json(found: WhatIf) -> None:
     for row in result["break_even"]:
         for end in ("low", "value", "high"):
             assert (row[end]["factor"] is None) != (row[end]["why"] is None)
+            assert set(row[end]) == {"factor", "why", "spikes_per_step", "share_beyond_once"}
+    assert all(row["includes_idle"] is False for row in result["references"])
     assert any("accuracy" in line for line in result["assumptions"])
 
 
@@ -420,6 +235,27 @@ def test_the_picture_says_every_point_and_opens_again(found: WhatIf, tmp_path: P
         assert picture.text["Description"] == alt_text(result)  # type: ignore[attr-defined]
         assert min(picture.size) > 500
     assert {path.name for path in tmp_path.iterdir()} == {"w.svg", "w.png"}
+
+
+@pytest.mark.parametrize(("many", "letters"), [(3, 20), (6, 60), (10, 56), (10, 110)])
+def test_names_of_any_length_stay_inside_the_picture(
+    many: int, letters: int, found: WhatIf, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(what_if_picture, "save", lambda figure, *_: drawn.append(figure))
+    result = found.to_json()
+    row = result["references"][0]
+    names = [f"{number} ".ljust(letters, "e") for number in range(many)]
+    result |= {"references": [{**row, "name": name} for name in names], "break_even": []}
+    what_if_picture.write_what_if_picture(result, tmp_path / "w.png")
+    (figure,) = drawn
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    inside = legend.get_window_extent()
+    assert inside.x1 <= figure.bbox.x1 and inside.y1 <= figure.bbox.y1
+    below = min(axes.get_window_extent().height for axes in figure.axes)
+    assert below > figure.bbox.height / 8
+    assert len({text.get_text() for text in legend.get_texts()}) == many + len(result["chips"])
 
 
 def test_a_picture_of_another_format_is_refused_before_anything_is_written(

@@ -3,13 +3,22 @@
 from spikeship.hw_models.chips.spec import ChipSpec
 from spikeship.hw_models.cost.traffic import Traffic
 from spikeship.hw_models.graph import FixedGraph
+from spikeship.hw_models.placement import demand
 from spikeship.hw_models.placement.placement import Placement
 
 
 def assumptions(
-    graph: FixedGraph, chip: ChipSpec, placement: Placement, traffic: Traffic
+    graph: FixedGraph, chip: ChipSpec, placement: Placement, traffic: Traffic, tiles: int
 ) -> tuple[str, ...]:
-    """All of them: the estimate's own, the chip's, the placement's, and what does not fit."""
+    """All of them: the estimate's own, the chip's, the placement's, and what does not fit.
+
+    Args:
+        graph: the network.
+        chip: the chip it was placed on.
+        placement: its cores.
+        traffic: what its neurons send.
+        tiles: that have a core, over all chips.
+    """
     lines = [
         f"estimated: counted events times published constants of {chip.name}; nothing was measured "
         "on a chip",
@@ -17,6 +26,8 @@ def assumptions(
         "energy and time use connected synaptic operations: a stored zero weight is read like any "
         "other; the low end uses effective ones, as if storage skipped zeros, the same share on "
         "all cores of a layer",
+        "an operation costs the same at any weight width: fewer bits change the words read, so the "
+        "cycles, and the placement, nothing else",
         "low and high take every constant at the low and the high end of its published range, for "
         "energy and for the time that static power runs",
         _spreading(traffic),
@@ -26,7 +37,7 @@ def assumptions(
         "links and how a spike's burst is spread over a step are left out",
         "a spike is one message to each core in which it meets a synapse; it goes along x, then "
         "along y; the input's messages come from outside and take no hops",
-        "the barrier grows with the tiles in use; between two published sizes the larger is taken",
+        *_barrier(chip, placement.chips, tiles),
         "one sample at a time: latency and static energy cover all chip steps, T + D; static power "
         "is that of whole chips, however few of their cores are used",
         _pipelining(graph),
@@ -45,7 +56,35 @@ def assumptions(
             f"soft reset takes {chip.soft_reset_compartments.value} compartments a neuron, each "
             f"updated every step ({chip.soft_reset_compartments.source})"
         )
+    if any(demand.injected(graph, synapse, chip) for synapse in graph.synapses):
+        lines.append(
+            "the counts hold the operations of injected input; they are the host's, so no core's "
+            "time and energy has them, and they stand as synops_injected"
+        )
     return (*lines, *placement.assumptions, *placement.reasons)
+
+
+def _barrier(chip: ChipSpec, chips: int, tiles: int) -> list[str]:
+    if len(chip.barriers) == 1:
+        lines = [
+            f"one barrier is taken however many tiles {chip.name} uses: none is public by size"
+        ]
+    else:
+        lines = [
+            "the barrier grows with the tiles in use; between two published sizes the larger is "
+            "taken"
+        ]
+        most = chip.barriers[-1][0]
+        if tiles > most:
+            lines.append(
+                f"the largest published barrier is over {most} tiles; the {tiles:,} here take no "
+                "less, so steps may well be longer"
+            )
+    if chips > 1:
+        lines.append(
+            f"a barrier across chips is not public: that of one chip is taken for all {chips:,}"
+        )
+    return lines
 
 
 def _spreading(traffic: Traffic) -> str:

@@ -1,11 +1,13 @@
 """Work of each core in each chip step: what its traffic makes it read, compute and send.
 
-Summed over a layer's cores, operations, updates and spikes are the layer's counts, exactly. A
-message is booked where it is sent in the step in which it is sent, and where it arrives ``delay``
-steps later. What the host injects costs no core anything but the update of the neuron.
+A recording is added up in whole numbers over all images and divided by how many there are at the
+end. So every figure is exact to the last bit of that division, and summed over a layer's cores,
+operations, updates and spikes are the layer's counts. A message is booked where it is sent in the
+step in which it is sent, and where it arrives ``delay`` steps later. What the host injects costs no
+core anything but the update of the neuron.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, get_args
 
@@ -121,7 +123,7 @@ def core_work(
                 synapse, demand.synapse_bits(synapse, chip, placement.rules.kernels, weight)
             )
             found.add_sent(synapse)
-    return CoreWork(cores=found.cores, **found.totals)
+    return CoreWork(cores=found.cores, **found.means())
 
 
 class _Adding:
@@ -130,14 +132,14 @@ class _Adding:
     def __init__(
         self, graph: FixedGraph, placement: Placement, traffic: Traffic, num_steps: int
     ) -> None:
-        self.graph, self.traffic, self.num_steps = graph, traffic, num_steps
+        self.graph, self.num_steps = graph, num_steps
+        self.sent, self.images = traffic.sums
         self.steps = graph.chip_steps(num_steps)
         self.regions = all_regions(graph, placement)
         self.layers = {layer.name: layer for layer in placement.layers}
         self.cores = tuple(core for layer in placement.layers for core in layer.cores)
-        self.index = dict(_indices(self.regions))
-        chips = np.array([core.chip for core in self.cores])
-        self.mesh = Mesh(chips, np.array([core.tile for core in self.cores]))
+        self.index = core_indices(self.regions)
+        self.mesh = Mesh.of(self.cores)
         rows = {"links_x": 2 * self.mesh.count, "links_y": 2 * self.mesh.count, "between_chips": 1}
         names = [f.name for f in fields(CoreWork) if f.name != "cores"]
         self.totals = {
@@ -152,12 +154,12 @@ class _Adding:
         share = np.ones(count) if active is None else active[:count]
         computed = regions.sizes * self.layers[name].compartments
         self.totals["updates"][own, steps] += np.outer(computed, share)
-        if name in self.traffic.messages:
-            self.totals["spikes"][own] += regions.sums(self.traffic.messages[name])
+        if name in self.sent:
+            self.totals["spikes"][own] += regions.sums(self.sent[name])
 
     def add_arriving(self, synapse: AnySynapse, bits: int) -> None:
         """Add what a synapse's messages cause at its target, ``bits`` a synapse in memory."""
-        own, sent = self.index[synapse.target], self.traffic.messages[synapse.source]
+        own, sent = self.index[synapse.target], self.sent[synapse.source]
         target = self.regions[synapse.target]
         for part in arriving(synapse, target, sent, bits):
             for name, values in (
@@ -172,12 +174,19 @@ class _Adding:
         if synapse.source == self.graph.input.name:
             return
         source, target = synapse.source, synapse.target
-        sent = self.traffic.messages[source]
+        sent = self.sent[source]
         found = flows(synapse, self.regions[source], self.regions[target], sent)
         routes = self.mesh.routes(found, self.index[source], self.index[target])
         self.totals["messages_out"] += routes.out @ found.messages
         for name in ("hops_x", "hops_y", "links_x", "links_y", "between_chips"):
             self.totals[name] += getattr(routes, name) @ found.messages
+
+    def means(self) -> dict[str, Steps]:
+        """The totals per image; updates are added up per image."""
+        for name, total in self.totals.items():
+            if name != "updates" and self.images > 1:
+                total /= self.images
+        return self.totals
 
     def _book(self, name: str, own: Array, delay: int, values: Steps) -> None:
         """Add values of the steps in which messages were sent, ``delay`` steps later."""
@@ -185,12 +194,13 @@ class _Adding:
         self.totals[name][own, delay : delay + late.shape[1]] += late
 
 
-def _indices(regions: Mapping[str, Regions]) -> Iterator[tuple[str, Array]]:
+def core_indices(regions: Mapping[str, Regions]) -> dict[str, Array]:
     """By name the cores of every layer, in the order of its regions."""
-    begin = 0
+    found, begin = {}, 0
     for name, one in regions.items():
-        yield name, np.arange(begin, begin + one.count)
+        found[name] = np.arange(begin, begin + one.count)
         begin += one.count
+    return found
 
 
 def _folded(values: Steps, period: int) -> Steps:

@@ -1,5 +1,6 @@
 """The mesh: which links a message takes from tile to tile, first along x, then along y."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,6 +8,16 @@ from scipy.sparse import csr_matrix
 
 from spikeship.hw_models.cost.flows import Flows
 from spikeship.hw_models.graph import Array
+from spikeship.hw_models.placement.placement import Core
+
+
+@dataclass(frozen=True)
+class Link:
+    """A way from one router of a chip to the next: (x, y) of both."""
+
+    chip: int
+    start: tuple[int, int]
+    end: tuple[int, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +52,21 @@ class Mesh:
         self.chips, self.tiles = chips, tiles
         self.width, self.height = (int(n) for n in tiles.max(axis=0) + 1)
         self.count = (int(chips.max()) + 1) * self.width * self.height
+
+    @classmethod
+    def of(cls, cores: Sequence[Core]) -> "Mesh":
+        """The mesh of a placement's cores."""
+        chips = np.array([core.chip for core in cores])
+        return cls(chips, np.array([core.tile for core in cores]))
+
+    def link(self, axis: str, index: int) -> Link:
+        """The link of this index among those along ``x`` or ``y``."""
+        router, back = divmod(index, 2)
+        place, x = divmod(router, self.width)
+        chip, y = divmod(place, self.height)
+        step = -1 if back else 1
+        end = (x + step, y) if axis == "x" else (x, y + step)
+        return Link(chip, (x, y), end)
 
     def routes(self, flows: Flows, source: Array, target: Array) -> Routes:
         """Find the ways of a synapse's flows.

@@ -5,6 +5,7 @@ Shapes are seen as (channels, rows, columns); a flat node of N neurons is (N, 1,
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +55,7 @@ class Regions:
         index = np.ravel_multi_index(np.ix_(*axes), self.shape)
         return np.asarray(index.ravel(), dtype=np.int64)
 
-    def sums(self, messages: NDArray[np.float32]) -> Steps:
+    def sums(self, messages: NDArray[np.floating[Any]]) -> Steps:
         """Messages (steps, *shape) summed over every region, (count, steps)."""
         sent = messages.reshape(len(messages), *cells(messages.shape[1:]))
         down = inside(self.rows, sent.shape[2]).astype(np.float64)

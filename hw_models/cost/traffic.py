@@ -1,11 +1,11 @@
 """Traffic: how often every neuron sends in every step, mean over images.
 
-Recorded, or spread evenly where only a layer's total is known. Recorded arrays take 4 bytes a
-neuron and step, however many images (VGG16 at T = 100: 132 MB, twice that while they are made); a
-layer spread evenly takes 4 bytes a step.
+Recorded, or spread evenly where only a layer's total is known. A recording is kept as whole
+numbers over all images, 4 bytes a neuron and step however many there are (VGG16 at T = 100:
+132 MB, twice that while the recorder has its own); a layer spread evenly takes 8 bytes a step.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +18,32 @@ from spikeship.hw_models.engine.tally import count_nonzero
 from spikeship.hw_models.graph import FixedGraph, Readout, SpikingNode
 from spikeship.hw_models.recording import Recording
 
-Sent = NDArray[np.float32]
+Sent = NDArray[np.floating[Any]]
 MOST_BYTES = 2**31
+
+
+class Means(Mapping[str, Sent]):
+    """Means over images, each divided when it is asked for.
+
+    Args:
+        sums: whole numbers over all images, by name, (steps, *shape); float32 holds them up to
+            2^24 images. images: how many.
+    """
+
+    def __init__(self, sums: Mapping[str, Sent], images: int) -> None:
+        self.sums, self.images = sums, images
+
+    def __getitem__(self, name: str) -> Sent:
+        """Return a node's means in a fresh array of float64."""
+        return np.divide(self.sums[name], self.images, dtype=np.float64)
+
+    def __iter__(self) -> Iterator[str]:
+        """Names of the nodes."""
+        return iter(self.sums)
+
+    def __len__(self) -> int:
+        """How many nodes there are."""
+        return len(self.sums)
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +59,13 @@ class Traffic:
 
     messages: Mapping[str, Sent]
     recorded: bool = False
+
+    @property
+    def sums(self) -> tuple[Mapping[str, Sent], int]:
+        """Messages over so many images, and how many: whole numbers where they were recorded."""
+        if isinstance(self.messages, Means):
+            return self.messages.sums, self.messages.images
+        return self.messages, 1
 
     @classmethod
     def even(cls, graph: FixedGraph, counts: EventCounts) -> "Traffic":
@@ -63,17 +94,26 @@ class Traffic:
         """Refuse traffic that is not of this graph and T.
 
         Raises:
-            CountError: a sender is missing or its array has another shape.
+            CountError: a sender is missing, its array has another shape, or values no counts have.
         """
         shapes = {graph.input.name: (num_steps, *graph.input.shape)}
         steps = graph.chip_steps(num_steps)
         shapes |= {node.name: (steps, *node.shape) for node in senders(graph)}
+        sums, _ = self.sums
         for name, shape in shapes.items():
-            found = self.messages[name].shape if name in self.messages else None
+            found = sums[name].shape if name in sums else None
             if found != shape:
                 raise CountError(
                     f"traffic of node {name!r}: shape {found}, this graph at T={num_steps} needs "
                     f"{shape}; record the run that is estimated"
+                )
+            values = sums[name]
+            # what is spread evenly shares memory: one of those is looked at
+            once = values[tuple(slice(None if step else 1) for step in values.strides)]
+            if not (once.size and once.min() >= 0 and once.max() < np.inf):
+                raise CountError(
+                    f"traffic of node {name!r}: no number of messages in each step; give one step "
+                    "or more, and counts from 0 on"
                 )
 
 
@@ -116,17 +156,19 @@ class TrafficRecorder:
         """
         if self.images == 0:
             raise CountError("traffic: no images were recorded; run at least one")
-        share = np.float32(1 / self.images)
-        means = {name: total * share for name, total in self._sums.items()}
-        if all(mean.ndim > 1 for mean in means.values()):
-            return Traffic(means, recorded=True)
+        if all(total.ndim > 1 for total in self._sums.values()):
+            sums = {name: total.copy() for name, total in self._sums.items()}
+            return Traffic(Means(sums, self.images), recorded=True)
         return Traffic(
-            {name: _spread(mean, self.graph.node(name).shape) for name, mean in means.items()}
+            {
+                name: _spread(total / self.images, self.graph.node(name).shape)
+                for name, total in self._sums.items()
+            }
         )
 
     def _by_neuron(self, num_steps: int) -> bool:
         neurons = sum(int(np.prod(node.shape, dtype=np.int64)) for node in senders(self.graph))
-        # sums, and the means made of them
+        # the sums, and the copy that traffic() gives
         return 2 * 4 * neurons * self.graph.chip_steps(num_steps) <= self.most_bytes
 
     def _add(self, name: str, messages: Sent) -> None:
@@ -155,10 +197,10 @@ def working(graph: FixedGraph, name: str, num_steps: int) -> slice:
 
 def _in_all(messages: NDArray[Any]) -> Sent:
     """How many messages (images, steps, ...) are not 0, (steps,)."""
-    return count_nonzero(messages).astype(np.float32)
+    return count_nonzero(messages).astype(np.float64)
 
 
 def _spread(totals: NDArray[np.floating], shape: tuple[int, ...]) -> Sent:
     """A layer's messages per step, as (steps, *shape) that takes the memory of one neuron."""
-    each = (totals / int(np.prod(shape, dtype=np.int64))).astype(np.float32)
+    each = np.asarray(totals / int(np.prod(shape, dtype=np.int64)), dtype=np.float64)
     return np.broadcast_to(each.reshape(-1, *(1,) * len(shape)), (len(totals), *shape))

@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 from spikeship.hw_models.chips.spec import Constant, Level
 from spikeship.hw_models.counts import EventCounts
-from spikeship.hw_models.energy_models.incoming import layers
+from spikeship.hw_models.energy_models.incoming import Layer
 from spikeship.hw_models.energy_models.model import (
     LayerEnergy,
     ModelEnergy,
@@ -47,9 +47,8 @@ class Davies:
 
     def energy(self, graph: FixedGraph, counts: EventCounts) -> ModelEnergy:
         """Joules of one inference; raises CountError for counts of another graph."""
-        found = layers(graph, counts)
 
-        def at(level: Level) -> Sequence[LayerEnergy]:
+        def at(found: Sequence[Layer], level: Level) -> Sequence[LayerEnergy]:
             price = {name: constant.at(level) for name, constant in CONSTANTS.items()}
             return [
                 LayerEnergy(
@@ -63,4 +62,4 @@ class Davies:
                 for layer in found
             ]
 
-        return assembled(self, counts, at, CONSTANTS)
+        return assembled(self, graph, counts, at, CONSTANTS)

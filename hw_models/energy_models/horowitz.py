@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 from spikeship.hw_models.chips.spec import Constant, Level
 from spikeship.hw_models.counts import EventCounts
-from spikeship.hw_models.energy_models.incoming import Layer, layers
+from spikeship.hw_models.energy_models.incoming import Layer
 from spikeship.hw_models.energy_models.model import (
     LayerEnergy,
     ModelEnergy,
@@ -63,14 +63,13 @@ class Horowitz:
 
     def energy(self, graph: FixedGraph, counts: EventCounts) -> ModelEnergy:
         """Joules of one inference; raises CountError for counts of another graph."""
-        found, constants = layers(graph, counts), FORMATS[self.format]
+        constants = FORMATS[self.format]
         mac, ac = constants["MAC"].value, constants["AC"].value
 
-        def at(level: Level) -> Sequence[LayerEnergy]:
+        def at(found: Sequence[Layer], level: Level) -> Sequence[LayerEnergy]:
             return [_row(layer, mac, ac) for layer in found]
 
-        rate = mac / (ac * counts.num_steps)
-        return assembled(self, counts, at, constants, break_even_rate=rate)
+        return assembled(self, graph, counts, at, constants)
 
 
 def _row(layer: Layer, mac: float, ac: float) -> LayerEnergy:

@@ -19,6 +19,7 @@ from spikeship.hw_models.graph import (
     Input,
     Sparse,
 )
+from spikeship.hw_models.macs import synapse_macs
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Incoming:
         messages: non-zero messages of its source. sources: neurons of its source.
         connected: operations at its stored weights.
         macs: multiply-accumulates of one pass of the same layer in an ANN: existing synapses,
-            none on padding; an average pool before it costs nothing.
+            none on padding; an average pool before it and a skip that only adds cost nothing.
         graded: whether its messages are numbers of several bits, not spikes.
     """
 
@@ -110,7 +111,7 @@ def _incoming(graph: FixedGraph, row: LayerRates, sent: dict[str, float]) -> tup
             messages=sent[synapse.source],
             sources=size,
             connected=row["synops_connected"] * (part / whole if whole else 0.0),
-            macs=synapses_of // synapse.pool**2,
+            macs=synapse_macs(graph, synapse, padding=False),
             graded=is_graded(graph, synapse.source),
         )
         for synapse, size, part, synapses_of in zip(

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from spikeship.hw_models.chips.spec import Constant, Level
 from spikeship.hw_models.counts import EventCounts
-from spikeship.hw_models.energy_models.incoming import Layer, connections, layers
+from spikeship.hw_models.energy_models.incoming import Layer, connections
 from spikeship.hw_models.energy_models.model import (
     LayerEnergy,
     ModelEnergy,
@@ -99,11 +99,11 @@ class KerasSpiking:
 
     def energy(self, graph: FixedGraph, counts: EventCounts) -> ModelEnergy:
         """Joules of one inference; raises CountError for counts of another graph."""
-        found, device = layers(graph, counts), DEVICES[self.device]
+        device = DEVICES[self.device]
         constants = {"synaptic operation": device.synop, "neuron update": device.neuron}
         steps = counts.num_steps if device.spiking else 1
 
-        def at(level: Level) -> Sequence[LayerEnergy]:
+        def at(found: Sequence[Layer], level: Level) -> Sequence[LayerEnergy]:
             return [
                 LayerEnergy(
                     layer.name,
@@ -115,7 +115,7 @@ class KerasSpiking:
                 for layer in found
             ]
 
-        return assembled(self, counts, at, constants)
+        return assembled(self, graph, counts, at, constants)
 
 
 def _synops(graph: FixedGraph, layer: Layer, device: Device) -> float:

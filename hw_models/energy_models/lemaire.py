@@ -30,7 +30,7 @@ import numpy as np
 
 from spikeship.hw_models.chips.spec import Level
 from spikeship.hw_models.counts import EventCounts
-from spikeship.hw_models.energy_models.incoming import Incoming, Layer, connections, layers
+from spikeship.hw_models.energy_models.incoming import Incoming, Layer, connections
 from spikeship.hw_models.energy_models.lemaire_memory import CONSTANTS, PAPER, sram_j
 from spikeship.hw_models.energy_models.model import LayerEnergy, ModelEnergy, assembled
 from spikeship.hw_models.graph import (
@@ -94,12 +94,11 @@ class Lemaire:
 
     def energy(self, graph: FixedGraph, counts: EventCounts) -> ModelEnergy:
         """Joules of one inference; raises CountError for counts of another graph."""
-        found = layers(graph, counts)
 
-        def at(level: Level) -> Sequence[LayerEnergy]:
+        def at(found: Sequence[Layer], level: Level) -> Sequence[LayerEnergy]:
             return [_row(graph, layer, counts.num_steps, level) for layer in found]
 
-        return assembled(self, counts, at, CONSTANTS, ranged=True)
+        return assembled(self, graph, counts, at, CONSTANTS, ranged=True)
 
 
 def _row(graph: FixedGraph, layer: Layer, steps: int, level: Level) -> LayerEnergy:

@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, ClassVar, Literal, Protocol
 
 from spikeship.hw_models.chips.spec import Constant, Level
 from spikeship.hw_models.counts import EventCounts
+from spikeship.hw_models.energy_models.break_even import BreakEven, break_even, scaled, spike_rate
+from spikeship.hw_models.energy_models.incoming import Layer, layers
 from spikeship.hw_models.graph import FixedGraph
 
 PICO = 1e-12
@@ -47,9 +50,8 @@ class ModelEnergy:
         layers: one row a node.
         ann_energy_j: joules of the ANN that the model sets beside it; None where it has none.
         ann_low, ann_high: the same at the constants' ends; None likewise, or without a spread.
-        spike_rate: share of connected synapses that a message met, of one each step.
-        break_even_rate: spikes per neuron and step at which a spiking layer and the ANN's same
-            layer cost the same; None where the model has no closed form of it.
+        spike_rate: spikes of a neuron (or of a spiking input's place) in a step, as counted.
+        break_even: where ``energy_j`` would be ``ann_energy_j``, were there more or fewer spikes.
         constants: coefficients by name, each with its source.
     """
 
@@ -68,7 +70,7 @@ class ModelEnergy:
     ann_low: float | None
     ann_high: float | None
     spike_rate: float
-    break_even_rate: float | None
+    break_even: BreakEven
     constants: Mapping[str, Constant]
 
     def to_json(self) -> dict[str, Any]:
@@ -87,7 +89,9 @@ class ModelEnergy:
             "ann_low": self.ann_low,
             "ann_high": self.ann_high,
             "spike_rate": self.spike_rate,
-            "break_even_rate": self.break_even_rate,
+            "break_even_rate": self.break_even.rate,
+            "break_even_factor": self.break_even.factor,
+            "break_even_why": self.break_even.why,
             "layers": [layer.to_json() for layer in self.layers],
             "constants": {
                 name: {
@@ -148,52 +152,61 @@ def picojoules(value: float, source: str, low: float = 0.0, high: float = 0.0) -
 
 def assembled(
     model: EnergyModel,
+    graph: FixedGraph,
     counts: EventCounts,
-    layers_at: Callable[[Level], Sequence[LayerEnergy]],
+    rows_at: Callable[[Sequence[Layer], Level], Sequence[LayerEnergy]],
     constants: Mapping[str, Constant],
     *,
-    break_even_rate: float | None = None,
     ranged: bool | None = None,
 ) -> ModelEnergy:
     """Put a model's answer together from its layers at the nominal, low and high constants.
 
     Args:
         model: whose answer it is.
+        graph: the network that was counted.
         counts: what was counted.
-        layers_at: the rows with every constant at one end of its spread.
+        rows_at: the rows of some counts with every constant at one end of its spread.
         constants: its coefficients.
-        break_even_rate: where it has one.
         ranged: whether there is a spread; by default, whether a constant has one.
+
+    Raises:
+        CountError: the counts are of another graph.
     """
-    layers = tuple(layers_at("value"))
+    found = layers(graph, counts)
+    rows = tuple(rows_at(found, "value"))
     spread = any(constant.low < constant.high for constant in constants.values())
     spread = spread if ranged is None else ranged
-    bottom, top = (layers_at("low"), layers_at("high")) if spread else (None, None)
+    bottom, top = (rows_at(found, "low"), rows_at(found, "high")) if spread else (None, None)
     components: dict[str, float] = {}
-    for layer in layers:
-        for name, joules in layer.components.items():
+    for row in rows:
+        for name, joules in row.components.items():
             components[name] = components.get(name, 0.0) + joules
-    synops = counts.per_inference()["synops"]
+    silent = layers(graph, scaled(graph, counts, Fraction(0)))
+    rate = spike_rate(graph, counts)
     return ModelEnergy(
         model=model.name,
         source=model.source,
         counts=model.counts,
         leaves_out=model.leaves_out,
-        energy_j=sum(layer.energy_j for layer in layers),
-        low=None if bottom is None else sum(layer.energy_j for layer in bottom),
-        high=None if top is None else sum(layer.energy_j for layer in top),
+        energy_j=_joules(rows),
+        low=None if bottom is None else _joules(bottom),
+        high=None if top is None else _joules(top),
         components=components,
-        layers=layers,
-        ann_energy_j=_ann(layers),
+        layers=rows,
+        ann_energy_j=_ann(rows),
         ann_low=None if bottom is None else _ann(bottom),
         ann_high=None if top is None else _ann(top),
-        spike_rate=synops["connected"] / synops["dense"] if synops["dense"] else 0.0,
-        break_even_rate=break_even_rate,
+        spike_rate=rate,
+        break_even=break_even(_joules(rows_at(silent, "value")), _joules(rows), _ann(rows), rate),
         constants=constants,
     )
 
 
-def _ann(layers: Sequence[LayerEnergy]) -> float | None:
+def _joules(rows: Sequence[LayerEnergy]) -> float:
+    return sum(row.energy_j for row in rows)
+
+
+def _ann(rows: Sequence[LayerEnergy]) -> float | None:
     """Joules of the whole ANN; None where the model has none."""
-    anns = [layer.ann_energy_j for layer in layers if layer.ann_energy_j is not None]
+    anns = [row.ann_energy_j for row in rows if row.ann_energy_j is not None]
     return sum(anns) if anns else None

@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 from spikeship.hw_models.chips.spec import STORED_AS, Constant, Level, SynapseKind
 from spikeship.hw_models.counts import EventCounts
-from spikeship.hw_models.energy_models.incoming import Layer, layers
+from spikeship.hw_models.energy_models.incoming import Layer
 from spikeship.hw_models.energy_models.model import (
     LayerEnergy,
     ModelEnergy,
@@ -56,13 +56,12 @@ class SanaFe:
 
     def energy(self, graph: FixedGraph, counts: EventCounts) -> ModelEnergy:
         """Joules of one inference; raises CountError for counts of another graph."""
-        found = layers(graph, counts)
 
-        def at(level: Level) -> Sequence[LayerEnergy]:
+        def at(found: Sequence[Layer], level: Level) -> Sequence[LayerEnergy]:
             price = {name: constant.at(level) for name, constant in CONSTANTS.items()}
             return [LayerEnergy(layer.name, _components(layer, price)) for layer in found]
 
-        return assembled(self, counts, at, CONSTANTS)
+        return assembled(self, graph, counts, at, CONSTANTS)
 
 
 def _components(layer: Layer, price: Mapping[str, float]) -> dict[str, float]:

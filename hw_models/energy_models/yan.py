@@ -21,7 +21,7 @@ from types import MappingProxyType
 
 from spikeship.hw_models.chips.spec import Constant, Kind, Level
 from spikeship.hw_models.counts import EventCounts
-from spikeship.hw_models.energy_models.incoming import Incoming, Layer, layers
+from spikeship.hw_models.energy_models.incoming import Incoming, Layer
 from spikeship.hw_models.energy_models.model import PICO, LayerEnergy, ModelEnergy, assembled
 from spikeship.hw_models.graph import FixedGraph, Input
 from spikeship.hw_models.nodes import GradedNode
@@ -91,7 +91,10 @@ CONSTANTS: Mapping[str, Constant] = MappingProxyType(
 
 
 def break_even_rate(num_steps: int, weight_bits: int, fan_in: int = 4096) -> float:
-    """Spikes per neuron and step above which the ANN costs less, one hop each.
+    """Spikes per neuron and step above which the ANN costs less, one hop each, as the paper has it.
+
+    Every neuron spikes equally often, nothing is pooled, and the input spikes too. A network's own
+    break-even, from its own counts, is in :meth:`Yan.energy`.
 
     Args:
         num_steps: T.
@@ -142,15 +145,12 @@ class Yan:
 
     def energy(self, graph: FixedGraph, counts: EventCounts) -> ModelEnergy:
         """Joules of one inference; raises CountError for counts of another graph."""
-        found = layers(graph, counts)
 
-        def at(level: Level) -> Sequence[LayerEnergy]:
+        def at(found: Sequence[Layer], level: Level) -> Sequence[LayerEnergy]:
             price = {name: constant.at(level) for name, constant in CONSTANTS.items()}
             return [_row(graph, layer, counts.num_steps, price) for layer in found]
 
-        widest = max(synapse.num_weight_bits for synapse in graph.synapses)
-        rate = break_even_rate(counts.num_steps, widest)
-        return assembled(self, counts, at, CONSTANTS, break_even_rate=rate)
+        return assembled(self, graph, counts, at, CONSTANTS)
 
 
 def _row(graph: FixedGraph, layer: Layer, steps: int, price: Mapping[str, float]) -> LayerEnergy:

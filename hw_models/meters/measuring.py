@@ -172,10 +172,16 @@ def measure(
 
 @dataclass(frozen=True)
 class BatchSearch:
-    """Batches of 1, 2, 4, … in turn, and why no larger one was tried."""
+    """Batches of 1, 2, 4, … in turn, and why no larger one was tried.
+
+    Attributes:
+        measurements: one a batch.
+        ended: why the search did. failure: what the next batch ended with, where it failed.
+    """
 
     measurements: tuple[Measurement, ...]
-    ended: Literal["no fewer joules", "out of memory", "largest batch"]
+    ended: Literal["no fewer joules", "out of memory", "largest batch", "failed"]
+    failure: Exception | None = None
 
     @property
     def best(self) -> Measurement:
@@ -193,6 +199,8 @@ def best_batch(
 ) -> BatchSearch:
     """Double the batch until an inference takes no fewer joules, or memory ends.
 
+    Where a batch after the first fails, those before it are kept.
+
     Args:
         make: gives the work of a batch size.
         meter: what counts.
@@ -201,7 +209,8 @@ def best_batch(
         out_of_memory: what ``make`` or its work raises then.
 
     Raises:
-        MeterError: as ``measure``, or not even one inference fits.
+        MeterError: one inference cannot be measured, as ``measure`` says, or does not fit.
+        Exception: whatever else the work of one inference raises.
     """
     found: list[Measurement] = []
     batch = 1
@@ -214,6 +223,10 @@ def best_batch(
                     f"{meter.device}: one inference does not fit in memory; free some of it"
                 ) from error
             return BatchSearch(tuple(found), "out of memory")
+        except Exception as error:
+            if not found:
+                raise
+            return BatchSearch(tuple(found), "failed", error)
         if len(found) > 1 and found[-1].energy_j >= found[-2].energy_j:
             return BatchSearch(tuple(found), "no fewer joules")
         batch *= 2
