@@ -92,11 +92,11 @@ def _less(synapse: AnySynapse, words: str) -> AnySynapse:
         if not isinstance(synapse, Conv):
             return synapse
         return _made(synapse, weight=synapse.weight[:, : _number(found[1])])
-    found = re.search(r"at most ([\d,]+) (source neurons|synapses)", words)
+    found = re.search(r"at most ([\d,]+) (source neurons?|synapses?)", words)
     assert found, words
     if not isinstance(synapse, Sparse):
         return synapse
-    most = _number(found[1]) // (1 if found[2] == "synapses" else synapse.pool**2)
+    most = _number(found[1]) // (1 if found[2].startswith("synapse") else synapse.pool**2)
     rows = [range(a, min(b, a + most)) for a, b in zip(synapse.indptr, synapse.indptr[1:])]  # noqa: B905
     kept = np.array([i for row in rows for i in row], dtype=np.int64)
     starts = np.concatenate([[0], np.cumsum([len(row) for row in rows])])

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import signal
 import warnings
 from pathlib import Path
 from typing import Any
@@ -43,3 +44,8 @@ def shared_memory(processes: set[int]) -> set[Path]:
             maps = Path(f"/proc/{process}/maps").read_text()
             found |= {Path(word) for word in maps.split() if word.startswith("/dev/shm/")}
     return found
+
+
+def hear_interrupts() -> None:
+    """Take Control-C again in a new process: one that a shell's background starts ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+import helpers
 from spikeship.deploy import cluster, evaluate, files
 from spikeship.deploy.cli import main
 from spikeship.deploy.evaluate import Evaluation, Running, evaluate_graph
@@ -227,6 +228,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
         start_new_session=True,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=helpers.hear_interrupts,
     )
     wait_for(lambda: any("_run_piece" in words for words in processes_of(running.pid).values()))
     os.killpg(running.pid, signal.SIGINT)  # as a terminal does, to all in its foreground

@@ -114,11 +114,6 @@ def test_a_model_whose_process_is_killed(tmp_path: Path) -> None:
     thread.join()
 
 
-def _hear_interrupts() -> None:
-    # tests started in a shell's background inherit SIGINT as ignored; a user's terminal does not
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 def _verifying(tmp_path: Path, memory: set[Path]) -> "subprocess.Popen[str]":
     """Start ``spikeship verify`` on a run that takes long, and wait until Lava steps."""
     net = tmp_path / "net.safetensors"
@@ -129,7 +124,7 @@ def _verifying(tmp_path: Path, memory: set[Path]) -> "subprocess.Popen[str]":
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=_hear_interrupts,
+        preexec_fn=helpers.hear_interrupts,
     )
     running = _wait_for(8, tmp_path)
     assert len(running) >= 8

@@ -250,7 +250,12 @@ def _entries(synapse: Sparse, limit: LimitName) -> Narrowing:
     each = np.diff(synapse.indptr)
     largest = int(each.max(initial=0))
     stored = limit in MEMORY
-    does, what = ("have", "synapses in") if stored else ("read", "source neurons through")
+    does = "have" if stored else "read"
+    what = (
+        ("synapse in", "synapses in")
+        if stored
+        else ("source neuron through", "source neurons through")
+    )
     times = 1 if stored else synapse.pool**2
 
     def narrow(most: int) -> tuple[AnySynapse, str]:
@@ -259,8 +264,8 @@ def _entries(synapse: Sparse, limit: LimitName) -> Narrowing:
         starts = np.concatenate([[0], np.cumsum(np.minimum(each, most))])
         fields = {"data": synapse.data[kept], "indices": synapse.indices[kept], "indptr": starts}
         words = (
-            f"let a neuron {does} at most {most * times:,} {what} {synapse.name!r}, not "
-            f"{largest * times:,}"
+            f"let a neuron {does} at most {most * times:,} {what[most * times > 1]} "
+            f"{synapse.name!r}, not {largest * times:,}"
         )
         return _replaced(synapse, **fields), words
 
