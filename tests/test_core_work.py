@@ -1,7 +1,7 @@
 """Work of each core, message by message, against matrices written out in full."""
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 from graphs import Case, cases
@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from spikeship.hw_models import chips
 from spikeship.hw_models.cost.core_work import CoreWork, core_work
+from spikeship.hw_models.cost.kept import Kept
 from spikeship.hw_models.cost.traffic import Traffic, TrafficRecorder
 from spikeship.hw_models.counts import EventCounts
 from spikeship.hw_models.graph import AnySynapse, Conv, Dense, FixedGraph, Identity, Sparse
@@ -233,3 +234,24 @@ def test_cores_add_up_to_the_counts(data: st.DataObject) -> None:
             kinds = (work.synops_conv, work.synops_dense, work.synops_sparse)
             synops = [of_layer(work, whole(values, images), layer.name) for values in kinds]
             np.testing.assert_array_equal(sum(synops), layer.connected)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_what_is_kept_of_other_placements_changes_nothing(data: st.DataObject) -> None:
+    """Layers are mixed from two placements, so that some are cut as before and some are not."""
+    case = data.draw(cases())
+    graph, t = case.graph, case.messages.shape[1]
+    traffic, _ = run(case)
+    pair = [data.draw(placements(graph)) for _ in range(2)]
+    kept = Kept()
+    for _ in range(4):
+        chosen = [data.draw(st.sampled_from(both)) for both in zip(*(p.layers for p in pair))]  # noqa: B905
+        chips = 1 + max(core.chip for layer in chosen for core in layer.cores)
+        mixed = replace(pair[0], layers=tuple(chosen), chips=chips)
+        alone = core_work(graph, mixed, LOIHI2, traffic, t)
+        beside = core_work(graph, mixed, LOIHI2, traffic, t, kept=kept)
+        for field in fields(CoreWork):
+            if field.name != "cores":
+                expected = getattr(alone, field.name)
+                np.testing.assert_array_equal(getattr(beside, field.name), expected, field.name)

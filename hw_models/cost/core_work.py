@@ -7,15 +7,16 @@ step in which it is sent, and where it arrives ``delay`` steps later. What the h
 core anything but the update of the neuron.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spikeship.hw_models.chips.spec import STORED_AS, ChipSpec, SynapseKind
 from spikeship.hw_models.cost.flows import flows
+from spikeship.hw_models.cost.kept import Kept
 from spikeship.hw_models.cost.mesh import Mesh
 from spikeship.hw_models.cost.operations import arriving
 from spikeship.hw_models.cost.regions import Regions, Steps, all_regions
@@ -23,6 +24,8 @@ from spikeship.hw_models.cost.traffic import Traffic, working
 from spikeship.hw_models.graph import AnySynapse, Array, FixedGraph
 from spikeship.hw_models.placement import demand
 from spikeship.hw_models.placement.placement import Core, Placement
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +100,7 @@ def core_work(
     num_steps: int,
     *,
     active: NDArray[np.float64] | None = None,
+    kept: Kept | None = None,
 ) -> CoreWork:
     """Count the work of every core.
 
@@ -107,13 +111,14 @@ def core_work(
         traffic: what its neurons send, at this T.
         num_steps: T.
         active: share of the images that run each local step, (steps,); all by default.
+        kept: of other placements of this graph, counted with the same chip, rules and traffic.
 
     Raises:
         PlacementError: the placement is not of this graph.
         CountError: the traffic is not of this graph and T.
     """
     traffic.check(graph, num_steps)
-    found = _Adding(graph, placement, traffic, num_steps)
+    found = _Adding(graph, placement, traffic, num_steps, kept)
     for node in graph.nodes:
         found.add_node(node.name, active)
     for synapse in graph.synapses:
@@ -130,9 +135,14 @@ class _Adding:
     """Work being added up."""
 
     def __init__(
-        self, graph: FixedGraph, placement: Placement, traffic: Traffic, num_steps: int
+        self,
+        graph: FixedGraph,
+        placement: Placement,
+        traffic: Traffic,
+        num_steps: int,
+        kept: Kept | None,
     ) -> None:
-        self.graph, self.num_steps = graph, num_steps
+        self.graph, self.num_steps, self.kept = graph, num_steps, kept
         self.sent, self.images = traffic.sums
         self.steps = graph.chip_steps(num_steps)
         self.regions = all_regions(graph, placement)
@@ -155,13 +165,18 @@ class _Adding:
         computed = regions.sizes * self.layers[name].compartments
         self.totals["updates"][own, steps] += np.outer(computed, share)
         if name in self.sent:
-            self.totals["spikes"][own] += regions.sums(self.sent[name])
+            sent = self.sent[name]
+            spikes = self._part("spikes", name, (regions,), lambda: regions.sums(sent))
+            self.totals["spikes"][own] += spikes
 
     def add_arriving(self, synapse: AnySynapse, bits: int) -> None:
         """Add what a synapse's messages cause at its target, ``bits`` a synapse in memory."""
         own, sent = self.index[synapse.target], self.sent[synapse.source]
         target = self.regions[synapse.target]
-        for part in arriving(synapse, target, sent, bits):
+        parts = self._part(
+            "arriving", synapse, (target,), lambda: arriving(synapse, target, sent, bits)
+        )
+        for part in parts:
             for name, values in (
                 (f"synops_{STORED_AS[type(synapse)]}", part.synops),
                 ("words", part.words),
@@ -174,8 +189,8 @@ class _Adding:
         if synapse.source == self.graph.input.name:
             return
         source, target = synapse.source, synapse.target
-        sent = self.sent[source]
-        found = flows(synapse, self.regions[source], self.regions[target], sent)
+        sent, ends = self.sent[source], (self.regions[source], self.regions[target])
+        found = self._part("flows", synapse, ends, lambda: flows(synapse, *ends, sent))
         routes = self.mesh.routes(found, self.index[source], self.index[target])
         self.totals["messages_out"] += routes.out @ found.messages
         for name in ("hops_x", "hops_y", "links_x", "links_y", "between_chips"):
@@ -187,6 +202,15 @@ class _Adding:
             if name != "updates" and self.images > 1:
                 total /= self.images
         return self.totals
+
+    def _part(
+        self,
+        kind: str,
+        of: AnySynapse | str,
+        cut: tuple[Regions, ...],
+        count: Callable[[], _T],
+    ) -> _T:
+        return count() if self.kept is None else self.kept.part(kind, of, cut, count)
 
     def _book(self, name: str, own: Array, delay: int, values: Steps) -> None:
         """Add values of the steps in which messages were sent, ``delay`` steps later."""

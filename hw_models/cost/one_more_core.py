@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from spikeship.hw_models.chips.spec import ChipSpec
 from spikeship.hw_models.cost.core_work import CoreWork, core_work
+from spikeship.hw_models.cost.kept import Kept
 from spikeship.hw_models.cost.step_time import StepTimes, step_times
 from spikeship.hw_models.cost.traffic import Traffic
 from spikeship.hw_models.graph import FixedGraph
@@ -94,6 +95,7 @@ def one_more_core(
     """
     hopes = {name: _hope(name, work, times) for name in names}
     axons = _Axons(graph, placement, chip)
+    kept = Kept()
     best: OneMore | None = None
     for name in sorted(hopes, key=lambda name: -hopes[name]):
         if best is not None and best.seconds / best.cores >= hopes[name]:
@@ -105,7 +107,7 @@ def one_more_core(
             cut = _cut(old, cells(graph.node(name).shape), split, placement, chip)
             changed = tuple(cut if one is old else one for one in placement.layers)
             tried = replace(placement, layers=changed)
-            new = core_work(graph, tried, chip, traffic, num_steps, active=active)
+            new = core_work(graph, tried, chip, traffic, num_steps, active=active, kept=kept)
             found = _bought(placement, chip, cut, times, step_times(new, chip))
             if best is None or found.seconds / found.cores > best.seconds / best.cores:
                 best = found

@@ -1,12 +1,13 @@
 """The fastest of some stages of a placement, by the time model that estimates use."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from spikeship.hw_models.chips.spec import ChipSpec
 from spikeship.hw_models.cost.core_work import CoreWork, core_work
+from spikeship.hw_models.cost.kept import Kept
 from spikeship.hw_models.cost.step_time import StepTimes, step_times
 from spikeship.hw_models.cost.traffic import Traffic
 from spikeship.hw_models.graph import FixedGraph
@@ -30,6 +31,7 @@ class Timer:
         rules: how the placement counts.
         layers: the graph's.
         traffic: what its neurons send.
+        kept: of the splits that were timed before.
     """
 
     graph: FixedGraph
@@ -37,6 +39,7 @@ class Timer:
     rules: Rules
     layers: Sequence[Layer]
     traffic: Traffic
+    kept: Kept = field(default_factory=Kept)
 
     def seconds(self, splits: Splits) -> float:
         """Of all steps."""
@@ -85,5 +88,5 @@ class Timer:
         )
         sums, _ = self.traffic.sums
         steps = len(sums[self.graph.input.name])
-        work = core_work(self.graph, placement, self.chip, self.traffic, steps)
+        work = core_work(self.graph, placement, self.chip, self.traffic, steps, kept=self.kept)
         return work, step_times(work, self.chip)
