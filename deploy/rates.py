@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeship.deploy.counting import Counted
-from spikeship.hw_models.cost.traffic import senders
+from spikeship.hw_models.cost.traffic import spiking
 from spikeship.hw_models.counts import EventCounts, LayerCounts, working_steps
 from spikeship.hw_models.graph import FixedGraph
 
@@ -27,9 +27,9 @@ def scaled(counted: Counted, factor: float) -> Counted:
         factor: from 0 on.
     """
     graph, counts = counted.graph, counted.counts
-    spiking = _spiking(graph)
+    scaling = spiking(graph)
     messages = {
-        name: (sent * factor if name in spiking else sent)
+        name: (sent * factor if name in scaling else sent)
         for name, sent in counted.traffic.messages.items()
     }
     return Counted(
@@ -38,8 +38,8 @@ def scaled(counted: Counted, factor: float) -> Counted:
             counts.num_steps,
             counts.chip_steps,
             counts.images,
-            _times(counts.input_spikes, factor if graph.input.name in spiking else 1.0),
-            tuple(_layer(graph, layer, factor, spiking) for layer in counts.layers),
+            _times(counts.input_spikes, factor if graph.input.name in scaling else 1.0),
+            tuple(_layer(graph, layer, factor, scaling) for layer in counts.layers),
         ),
         replace(counted.traffic, messages=messages),
         None,
@@ -70,7 +70,7 @@ def neuron_rates(counted: Counted) -> Rates | None:
 
     By name of its node. None where the traffic does not tell neurons apart, or nothing can spike.
     """
-    names = _spiking(counted.graph)
+    names = spiking(counted.graph)
     if not counted.traffic.recorded or not names:
         return None
     return {
@@ -107,7 +107,7 @@ def nothing_scales(counted: Counted) -> str | None:
 def _totals(counted: Counted) -> list[tuple[float, float]]:
     """Messages of each spiking node, and the neurons times steps in which it could send."""
     rows = []
-    for name in sorted(_spiking(counted.graph)):
+    for name in sorted(spiking(counted.graph)):
         sent = counted.traffic.messages[name]
         places = _works(counted, name) * float(np.prod(sent.shape[1:]))
         rows.append((float(sent.sum(dtype=np.float64)), places))
@@ -120,15 +120,10 @@ def _works(counted: Counted, name: str) -> int:
     return steps if name == graph.input.name else working_steps(graph, name, steps)
 
 
-def _spiking(graph: FixedGraph) -> set[str]:
-    names = {node.name for node in senders(graph)}
-    return names if graph.input.encoding == "direct" else names | {graph.input.name}
-
-
-def _layer(graph: FixedGraph, layer: LayerCounts, factor: float, spiking: set[str]) -> LayerCounts:
+def _layer(graph: FixedGraph, layer: LayerCounts, factor: float, scaling: set[str]) -> LayerCounts:
     sources = {synapse.source for synapse in graph.incoming(layer.name)}
-    arriving = factor if sources & spiking else 1.0
-    own = factor if layer.name in spiking else 1.0
+    arriving = factor if sources & scaling else 1.0
+    own = factor if layer.name in scaling else 1.0
     return replace(
         layer,
         spikes=_times(layer.spikes, own),

@@ -189,6 +189,12 @@ def senders(graph: FixedGraph) -> tuple[SpikingNode, ...]:
     return tuple(node for node in graph.nodes if not isinstance(node, Readout))
 
 
+def spiking(graph: FixedGraph) -> set[str]:
+    """Names of all that a firing rate is of: the neurons, and the input unless it is direct."""
+    names = {node.name for node in senders(graph)}
+    return names if graph.input.encoding == "direct" else names | {graph.input.name}
+
+
 def working(graph: FixedGraph, name: str, num_steps: int) -> slice:
     """Chip steps in which a node works: its own T where the graph is gated, else all."""
     first = graph.depths[name] if graph.gated else 0

@@ -1,7 +1,7 @@
 """Named energy models: what papers and packages would say of the same counts.
 
 None of them is calibrated here; each reproduces a published way to count and price, so that a
-column of a paper can be had and set beside the chip models. ``estimate`` is the calibrated one.
+column of a paper can be had and set beside the chip's own: ``estimate`` maps a network to cores.
 """
 
 from collections.abc import Mapping

@@ -12,9 +12,10 @@ from math import prod
 
 import numpy as np
 
+from spikeship.hw_models.cost.traffic import spiking
 from spikeship.hw_models.counts import EventCounts, LayerCounts
 from spikeship.hw_models.energy_models.incoming import layers
-from spikeship.hw_models.graph import Array, FixedGraph, Readout
+from spikeship.hw_models.graph import Array, FixedGraph
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,13 @@ def spike_rate(graph: FixedGraph, counts: EventCounts) -> float:
 
     A spiking input's places count as neurons; a direct input and readouts do not.
     """
-    spiking = _spiking(graph)
+    names = spiking(graph)
     sent, places = 0, 0
-    if graph.input.name in spiking:
+    if graph.input.name in names:
         sent += int(counts.input_spikes.sum())
         places += prod(graph.input.shape) * counts.num_steps * counts.images
     for layer in counts.layers:
-        if layer.name in spiking:
+        if layer.name in names:
             sent += int(layer.spikes.sum())
             places += int(layer.neuron_updates.sum())
     return sent / places if places else 0.0
@@ -80,9 +81,9 @@ def scaled(graph: FixedGraph, counts: EventCounts, factor: Fraction) -> EventCou
     Raises:
         CountError: the counts are of another graph.
     """
-    spiking = _spiking(graph)
-    direct = _direct_shares(graph, counts, spiking)
-    given = factor if graph.input.name in spiking else Fraction(1)
+    names = spiking(graph)
+    direct = _direct_shares(graph, counts, names)
+    given = factor if graph.input.name in names else Fraction(1)
     return replace(
         counts,
         images=counts.images * factor.denominator,
@@ -107,19 +108,12 @@ def _layer(layer: LayerCounts, factor: Fraction, direct: float) -> LayerCounts:
     )
 
 
-def _direct_shares(
-    graph: FixedGraph, counts: EventCounts, spiking: set[str]
-) -> Mapping[str, float]:
+def _direct_shares(graph: FixedGraph, counts: EventCounts, names: set[str]) -> Mapping[str, float]:
     """Share of what arrives at each node that comes from a direct input."""
     found = {}
     for layer in layers(graph, counts):
-        stay = [one.connected for one in layer.incoming if one.synapse.source not in spiking]
+        stay = [one.connected for one in layer.incoming if one.synapse.source not in names]
         whole = sum(one.connected for one in layer.incoming)
         only = len(stay) == len(layer.incoming)
         found[layer.name] = 1.0 if only else sum(stay) / whole if whole else 0.0
     return found
-
-
-def _spiking(graph: FixedGraph) -> set[str]:
-    names = {node.name for node in graph.nodes if not isinstance(node, Readout)}
-    return names if graph.input.encoding == "direct" else names | {graph.input.name}

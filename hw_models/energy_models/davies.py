@@ -1,17 +1,17 @@
 """Loihi 1's table of event energies: the one that most papers multiply their spikes by."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from spikeship.hw_models.chips.spec import Constant, Level
+from spikeship.hw_models.chips.spec import Constant
 from spikeship.hw_models.counts import EventCounts
 from spikeship.hw_models.energy_models.incoming import Layer
 from spikeship.hw_models.energy_models.model import (
-    LayerEnergy,
     ModelEnergy,
     assembled,
     picojoules,
+    priced,
 )
 from spikeship.hw_models.graph import FixedGraph
 
@@ -47,19 +47,12 @@ class Davies:
 
     def energy(self, graph: FixedGraph, counts: EventCounts) -> ModelEnergy:
         """Joules of one inference; raises CountError for counts of another graph."""
+        return assembled(self, graph, counts, priced(CONSTANTS, _components), CONSTANTS)
 
-        def at(found: Sequence[Layer], level: Level) -> Sequence[LayerEnergy]:
-            price = {name: constant.at(level) for name, constant in CONSTANTS.items()}
-            return [
-                LayerEnergy(
-                    layer.name,
-                    {
-                        "synapse": layer.rates["synops_connected"] * price["synaptic operation"],
-                        "neuron": layer.rates["neuron_updates"] * price["neuron update"],
-                        "spike": layer.rates["spikes"] * layer.readers * price["spike"],
-                    },
-                )
-                for layer in found
-            ]
 
-        return assembled(self, graph, counts, at, CONSTANTS)
+def _components(layer: Layer, price: Mapping[str, float]) -> dict[str, float]:
+    return {
+        "synapse": layer.rates["synops_connected"] * price["synaptic operation"],
+        "neuron": layer.rates["neuron_updates"] * price["neuron update"],
+        "spike": layer.rates["spikes"] * layer.readers * price["spike"],
+    }

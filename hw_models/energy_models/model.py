@@ -150,6 +150,24 @@ def picojoules(value: float, source: str, low: float = 0.0, high: float = 0.0) -
     )
 
 
+def priced(
+    constants: Mapping[str, Constant],
+    components: Callable[[Layer, Mapping[str, float]], Mapping[str, float]],
+) -> Callable[[Sequence[Layer], Level], Sequence[LayerEnergy]]:
+    """Rows for ``assembled`` of a model that prices each layer's events and sets no ANN beside it.
+
+    Args:
+        constants: joules by name.
+        components: joules of a layer's parts, at prices by the constants' names.
+    """
+
+    def at(found: Sequence[Layer], level: Level) -> Sequence[LayerEnergy]:
+        price = {name: constant.at(level) for name, constant in constants.items()}
+        return [LayerEnergy(layer.name, components(layer, price)) for layer in found]
+
+    return at
+
+
 def assembled(
     model: EnergyModel,
     graph: FixedGraph,

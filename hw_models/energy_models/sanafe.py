@@ -1,17 +1,17 @@
 """SANA-FE's Loihi 1: event energies fitted to a Nahuku board."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from spikeship.hw_models.chips.spec import STORED_AS, Constant, Level, SynapseKind
+from spikeship.hw_models.chips.spec import STORED_AS, Constant, SynapseKind
 from spikeship.hw_models.counts import EventCounts
 from spikeship.hw_models.energy_models.incoming import Layer
 from spikeship.hw_models.energy_models.model import (
-    LayerEnergy,
     ModelEnergy,
     assembled,
     picojoules,
+    priced,
 )
 from spikeship.hw_models.graph import FixedGraph
 
@@ -56,12 +56,7 @@ class SanaFe:
 
     def energy(self, graph: FixedGraph, counts: EventCounts) -> ModelEnergy:
         """Joules of one inference; raises CountError for counts of another graph."""
-
-        def at(found: Sequence[Layer], level: Level) -> Sequence[LayerEnergy]:
-            price = {name: constant.at(level) for name, constant in CONSTANTS.items()}
-            return [LayerEnergy(layer.name, _components(layer, price)) for layer in found]
-
-        return assembled(self, graph, counts, at, CONSTANTS)
+        return assembled(self, graph, counts, priced(CONSTANTS, _components), CONSTANTS)
 
 
 def _components(layer: Layer, price: Mapping[str, float]) -> dict[str, float]:

@@ -13,8 +13,6 @@ from spikeship.hw_models.placement.problem import At, Broken, Problem
 from spikeship.hw_models.placement.settle import settle
 from spikeship.hw_models.placement.trials import Trials
 
-__all__ = ["Problem", "misfits"]
-
 
 def misfits(
     problem: Problem,

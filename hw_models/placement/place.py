@@ -14,8 +14,9 @@ from spikeship.hw_models.placement.fastest import Timer
 from spikeship.hw_models.placement.known import known
 from spikeship.hw_models.placement.lay_out import deciding, lay_out
 from spikeship.hw_models.placement.layer import Layer, Splits, core_limits, layers
-from spikeship.hw_models.placement.misfits import Problem, misfits
+from spikeship.hw_models.placement.misfits import misfits
 from spikeship.hw_models.placement.placement import Placement, PlacementError, Rules
+from spikeship.hw_models.placement.problem import Problem
 from spikeship.hw_models.placement.settle import settle
 from spikeship.hw_models.placement.splits import Floats, cells
 from spikeship.hw_models.placement.spread import stages
