@@ -20,6 +20,7 @@ from spikeship.deploy.options import (
     Steps,
     Where,
 )
+from spikeship.training.choices import Fill, Flip, Head, Pooling, Schedule, Start
 
 
 class Coding(StrEnum):
@@ -47,7 +48,7 @@ class Loss(StrEnum):
     tet = "tet"
 
 
-class Start(StrEnum):
+class FirstV(StrEnum):
     """V before the first step."""
 
     zero = "zero"
@@ -82,13 +83,6 @@ class Precision(StrEnum):
     bfloat16 = "bfloat16"
 
 
-class Schedule(StrEnum):
-    """How the learning rate goes down."""
-
-    milestones = "milestones"
-    cosine = "cosine"
-
-
 class Share(StrEnum):
     """How many values of a neuron layer are learnt."""
 
@@ -100,8 +94,10 @@ Arch = Annotated[str | None, typer.Option("--arch", help="package.module:factory
 Weights = Annotated[Path | None, typer.Option("--weights", help="Its .pth state dict.")]
 Epochs = Annotated[int | None, typer.Option("--epochs", min=1)]
 Batch = Annotated[int | None, typer.Option("--batch", min=1, help="Images a step.")]
-Rate = Annotated[float | None, typer.Option("--lr", help="Learning rate at the start.")]
-Schedules = Annotated[Schedule | None, typer.Option("--schedule")]
+Rate = Annotated[float | None, typer.Option("--lr", help="The highest learning rate.")]
+Schedules = Annotated[
+    Schedule | None, typer.Option("--schedule", help="How the learning rate changes.")
+]
 Precisions = Annotated[Precision, typer.Option("--precision", help="Of weighted layers.")]
 Validation = Annotated[
     int,
@@ -116,13 +112,35 @@ Every = Annotated[
 
 
 def train(
-    arch: Annotated[str, typer.Argument(help="vgg5 … vgg19, resnet8 … resnet34, …")],
+    arch: Annotated[
+        str, typer.Argument(help="vgg5 … vgg19, resnet8 … resnet34, resnet20-small, fast9, …")
+    ],
     data: Data,
     output: Output,
+    paper: Annotated[
+        bool, typer.Option("--paper", help="Train as the paper does: 300 epochs, steps down.")
+    ] = False,
     width: Annotated[float, typer.Option("--width", help="Factor on channels and units.")] = 1.0,
     batch_norm: Annotated[
-        bool, typer.Option("--batch-norm", help="After each convolution; conversion folds it.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--batch-norm/--no-batch-norm",
+            help="After each convolution; conversion folds it. The paper's networks have none.",
+        ),
+    ] = None,
+    dropout: Annotated[
+        bool | None,
+        typer.Option("--dropout/--no-dropout", help="By default where there is no batch norm."),
+    ] = None,
+    head: Annotated[
+        Head | None, typer.Option("--head", help="Of a VGG: three dense layers, or a global pool.")
+    ] = None,
+    pooling: Annotated[
+        Pooling | None, typer.Option("--pooling", help="Of a VGG; average by default.")
+    ] = None,
+    start: Annotated[
+        Start | None, typer.Option("--start", help="First weights; identity hands inputs on.")
+    ] = None,
     activation: Annotated[
         str, typer.Option("--activation", help="relu, clip, or qcfs:STEPS")
     ] = "relu",
@@ -131,8 +149,43 @@ def train(
     batch: Batch = None,
     learning_rate: Rate = None,
     schedule: Schedules = None,
-    precision: Precisions = Precision.float32,
+    peak: Annotated[
+        float | None, typer.Option("--peak", help="Part of the epochs until one-cycle's peak.")
+    ] = None,
+    momentum: Annotated[float | None, typer.Option("--momentum", min=0)] = None,
+    nesterov: Annotated[bool | None, typer.Option("--nesterov/--no-nesterov")] = None,
+    weight_decay: Annotated[float | None, typer.Option("--weight-decay", min=0)] = None,
+    decoupled: Annotated[
+        bool | None,
+        typer.Option(
+            "--decoupled/--coupled",
+            help="Decay weights apart from gradient and momentum; or as an L2 penalty.",
+        ),
+    ] = None,
+    norm_rate: Annotated[
+        float | None, typer.Option("--norm-rate", help="Rate of batch norm's biases times this.")
+    ] = None,
+    averaging: Annotated[
+        float | None,
+        typer.Option("--averaging", min=0, help="Epochs that weights are averaged over."),
+    ] = None,
+    label_smoothing: Annotated[float | None, typer.Option("--label-smoothing", min=0)] = None,
+    translate: Annotated[
+        int | None, typer.Option("--translate", min=0, help="Largest shift of an image, pixels.")
+    ] = None,
+    fill: Annotated[Fill | None, typer.Option("--fill", help="What a shift brings in.")] = None,
+    flip: Annotated[Flip | None, typer.Option("--flip", help="When images are mirrored.")] = None,
+    cutout: Annotated[
+        int | None, typer.Option("--cutout", min=0, help="Side of a square taken out, pixels.")
+    ] = None,
+    precision: Annotated[
+        Precision | None,
+        typer.Option("--precision", help="Of weighted layers; bfloat16 where that is fast."),
+    ] = None,
     validation: Validation = 0,
+    test: Annotated[
+        bool, typer.Option("--test/--no-test", help="Say the accuracy on test images at the end.")
+    ] = True,
     log: Log = None,
     checkpoint_every: Every = None,
     limit: Limit = None,
@@ -146,21 +199,39 @@ def train(
     from spikeship.deploy.train_verb import Training
     from spikeship.deploy.train_verb import train as run
 
+    network = {
+        "batch_norm": batch_norm,
+        "dropout": dropout,
+        "head": head,
+        "pooling": pooling,
+        "start": start,
+    }
+    variation = {"translate": translate, "fill": fill, "flip": flip, "cutout": cutout}
+    more = {
+        "peak": peak,
+        "momentum": momentum,
+        "nesterov": nesterov,
+        "weight_decay": weight_decay,
+        "decoupled": decoupled,
+        "norm_rate": norm_rate,
+        "averaging": averaging,
+    }
     return run(
         Voice(json, quiet),
-        Training(arch, width, batch_norm, activation),
+        Training(arch, width, activation, paper, network, variation, label_smoothing, test),
         Source(data, data_dir, limit),
         Fitting(
             epochs,
             batch,
             learning_rate,
-            schedule and schedule.value,
-            _PRECISIONS[precision],
+            schedule,
+            _PRECISIONS[precision] if precision else None,
             validation,
             log,
             checkpoint_every,
             seed,
             device.value,
+            more,
         ),
         output,
     )
@@ -181,7 +252,7 @@ def convert(
         float | None, typer.Option("--factor", help="Balanced thresholds times this.")
     ] = None,
     v0: Annotated[
-        Start | None, typer.Option("--v0", help="V at the start: 0, or half the threshold.")
+        FirstV | None, typer.Option("--v0", help="V at the start: 0, or half the threshold.")
     ] = None,
     calibrate: Annotated[
         Calibrated | None,
@@ -338,7 +409,7 @@ def finetune(
             epochs,
             batch,
             learning_rate,
-            schedule and schedule.value,
+            schedule,
             _PRECISIONS[precision],
             validation,
             log,

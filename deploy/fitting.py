@@ -1,7 +1,7 @@
 """What the verbs that train share: which data, how long, how fast, and what is said at the end."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,24 +55,26 @@ class Fitting:
         batch_size: samples a step.
         learning_rate: at the start.
         schedule: ``milestones`` or ``cosine``.
-        precision: ``32-true`` or ``bf16-mixed``.
+        precision: ``32-true`` or ``bf16-mixed``; None for what is fast here.
         validation: training images put aside to choose the best epoch by; 0 for none.
         log_dir: folder for metrics.
         checkpoint_every: steps between two states within an epoch.
         seed: of everything random.
         device: where.
+        more: other fields of a FitConfig; None likewise.
     """
 
     epochs: int | None
     batch_size: int | None
     learning_rate: float | None
     schedule: str | None
-    precision: Precision
+    precision: Precision | None
     validation: int
     log_dir: Path | None
     checkpoint_every: int | None
     seed: int
     device: Device
+    more: Mapping[str, Any] = field(default_factory=dict)
 
     def changes(self) -> dict[str, Any]:
         """Return the fields of a FitConfig that are to be other than its defaults."""
@@ -83,8 +85,10 @@ class Fitting:
             "schedule": self.schedule,
             "checkpoint_every": self.checkpoint_every,
             "log_dir": None if self.log_dir is None else str(self.log_dir),
+            "precision": self.precision,
+            **self.more,
         }
-        chosen = {"precision": self.precision, "seed": self.seed, "device": self.device}
+        chosen = {"seed": self.seed, "device": self.device}
         return chosen | {name: value for name, value in given.items() if value is not None}
 
 

@@ -1,6 +1,6 @@
 """The verb train: a classifier of a known architecture on a known set."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,12 @@ from spikeship.deploy.console import Voice, check_writable
 from spikeship.deploy.fitting import Fitting, Source, finish, state_beside
 from spikeship.deploy.inputs import of_set
 from spikeship.training.activations import QCFS, ClippedReLU
-from spikeship.training.ann import ann_config, evaluate_ann, train_ann
+from spikeship.training.ann import evaluate_ann, train_ann
 from spikeship.training.checkpoint import save_ann
+from spikeship.training.data import DataSet
 from spikeship.training.models import build
 from spikeship.training.processes import is_first
+from spikeship.training.recipe import recipe_for
 
 # where the level of a bounded activation starts; it is learnt with the weights
 FIRST_LEVEL = 2.0
@@ -24,38 +26,65 @@ FIRST_LEVEL = 2.0
 
 @dataclass(frozen=True)
 class Training:
-    """What train was asked for.
+    """What train was asked for. What is None is the recipe's own choice.
 
     Attributes:
         arch: name of the architecture.
         width: factor on hidden channels and units.
-        batch_norm: whether one follows each convolution.
         activation: ``relu``, ``clip``, or ``qcfs:STEPS``.
+        paper: whether to train as the paper does.
+        network: other options of ``models.build``.
+        variation: fields of ``augment.Variation``.
+        label_smoothing: part of the target that is spread over all classes.
+        test: whether test images are read at the end.
     """
 
     arch: str
     width: float
-    batch_norm: bool
     activation: str
+    paper: bool
+    network: Mapping[str, Any]
+    variation: Mapping[str, Any]
+    label_smoothing: float | None
+    test: bool
+
+    def build(self, dataset: DataSet) -> nn.Module:
+        """Make the network, its first weights drawn from torch's generator."""
+        own: dict[str, Any] = {"dropout": True, "start": "paper"} if self.paper else {}
+        return build(
+            self.arch,
+            dataset.input_shape,
+            dataset.classes,
+            width=self.width,
+            activation=_activation(self.activation),
+            **(own | _given(self.network)),
+        )
 
 
 def train(voice: Voice, request: Training, source: Source, fitting: Fitting, output: Path) -> int:
     """Train a classifier and write it."""
     check_writable(output)
-    activation = _activation(request.activation)
     dataset = source.load(validation=fitting.validation, seed=fitting.seed)
     torch.manual_seed(fitting.seed)
-    model = build(
-        request.arch,
-        dataset.input_shape,
-        dataset.classes,
-        batch_norm=request.batch_norm,
-        width=request.width,
-        activation=activation,
+    model = request.build(dataset)
+    recipe = recipe_for(
+        model,
+        dataset,
+        paper=request.paper,
+        settings=fitting.changes(),
+        variation=_given(request.variation),
+        label_smoothing=request.label_smoothing,
     )
-    config = ann_config(dataset.input_shape, **fitting.changes())
     state = state_beside(output)
-    history = train_ann(model, dataset, config, state_path=state, quiet=voice.quiet)
+    history = train_ann(
+        model,
+        dataset,
+        recipe.config,
+        variation=recipe.variation,
+        label_smoothing=recipe.label_smoothing,
+        state_path=state,
+        quiet=voice.quiet,
+    )
     if is_first():
         save_ann(
             output,
@@ -64,18 +93,25 @@ def train(voice: Voice, request: Training, source: Source, fitting: Fitting, out
             input_shape=dataset.input_shape,
             classes=dataset.classes,
             data={"name": dataset.name, "mean": list(dataset.mean), "std": list(dataset.std)},
-            provenance=config.recipe(),
+            provenance=recipe.said(),
             width=request.width,
         )
         state.unlink(missing_ok=True)
     said: dict[str, Any] = {
         "output": str(output),
         "epochs": len(history),
+        "seconds": sum(entry.seconds for entry in history),
+        "parameters": sum(value.numel() for value in model.parameters()),
         "train_accuracy": history[-1].accuracy,
         "validation_accuracy": history[-1].validation,
     }
-    held_out = None if dataset.test is None else of_set(dataset)
+    held_out = of_set(dataset) if request.test and dataset.test is not None else None
     return finish(voice, said, held_out, lambda images: evaluate_ann(model, images.values))
+
+
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that somebody set."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _activation(text: str) -> Callable[[], nn.Module]:

@@ -156,7 +156,8 @@ def test_a_convolutions_relu_is_dropped_out_except_before_a_pool(arch: str) -> N
             assert dropped == [0.5]
         elif isinstance(before, nn.Conv2d):
             pooled = any(isinstance(step.module, nn.AvgPool2d) for step in after)
-            assert dropped == ([] if pooled else [0.2])
+            alone = (arch, layer.name) == ("resnet20-small", "stem.relu1")  # of one convolution
+            assert dropped == ([] if pooled or alone else [0.2])
         else:
             assert not dropped  # the sum of a block
 

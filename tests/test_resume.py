@@ -15,7 +15,7 @@ import torch
 from spiking import chain, images
 from training_runs import LABELS, announced, config, killable, killed_in, loss, model, noisy
 
-from spikeship.training.augment import augment
+from spikeship.training.augment import Variation, vary
 from spikeship.training.convert import convert
 from spikeship.training.fit_config import EpochMetrics, FitError
 from spikeship.training.loop import fit
@@ -276,7 +276,9 @@ def test_ranges_depend_on_the_run_alone(tmp_path: Path) -> None:
     def run(path: Path | None) -> SpikingNetwork:
         return finetune(
             snn,
-            lambda indices: augment(x[indices], torch.zeros(2)),
+            lambda indices: vary(
+                x[indices], Variation(4, flip="random"), torch.zeros(2), indices % 2 == 0
+            ),
             torch.arange(24) % 5,
             config(epochs=1, batch_size=8),
             state_path=path,

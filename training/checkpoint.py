@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,7 +18,9 @@ from torch import Tensor, nn
 
 from spikeship.hw_models.atomic import replacing
 from spikeship.training.activations import QCFS, ClippedReLU
+from spikeship.training.choices import Head, Pooling
 from spikeship.training.models import build
+from spikeship.training.vgg import VGGS
 
 KEY = "spikeship"
 ANN_FORMAT, ANN_VERSION = "spikeship-ann", 1
@@ -74,7 +76,8 @@ def save_ann(
 ) -> None:
     """Write a trained network; the arguments are the fields of :class:`AnnCheckpoint`.
 
-    Whether it has batch norm, and what stands for its ReLUs, is read off the model.
+    Whether it has batch norm, what stands for its ReLUs, how it pools and what head a VGG has, is
+    read off the model.
     """
     header = {
         "arch": arch,
@@ -85,6 +88,8 @@ def save_ann(
         "width": width,
         "batch_norm": any(isinstance(module, nn.BatchNorm2d) for module in model.modules()),
         "activation": _said(model),
+        "pooling": _pooling(model),
+        "head": _head(model, arch),
     }
     write_checked(path, ANN_FORMAT, ANN_VERSION, header, model.state_dict())
 
@@ -111,6 +116,8 @@ def load_ann(path: Path) -> AnnCheckpoint:
                 batch_norm=bool(header.get("batch_norm", False)),
                 width=width,
                 activation=_activation(header.get("activation", {"name": "relu"})),
+                head=_known(header, "head", Head),
+                pooling=_known(header, "pooling", Pooling),
             )
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
@@ -140,6 +147,31 @@ def _said(model: nn.Module) -> dict[str, Any]:
         if isinstance(module, ClippedReLU):
             return {"name": "clip"}
     return {"name": "relu"}
+
+
+def _pooling(model: nn.Module) -> Pooling | None:
+    """What a model's pools take where that is not the average."""
+    return "max" if any(isinstance(part, nn.MaxPool2d) for part in model.modules()) else None
+
+
+def _head(model: nn.Module, arch: str) -> Head | None:
+    """Which head a VGG has; None of other networks, which have but one."""
+    if arch not in VGGS:
+        return None
+    dense = sum(isinstance(part, nn.Linear) for part in model.modules())
+    return "dense" if dense > 1 else "pool"
+
+
+def _known(header: dict[str, Any], name: str, kind: Any) -> Any:
+    """One of a Literal's values, or None.
+
+    Raises:
+        ValueError: something else.
+    """
+    value = header.get(name)
+    if value is not None and value not in get_args(kind):
+        raise ValueError(f"{name} {value!r} is not known")
+    return value
 
 
 def _activation(said: dict[str, Any]) -> Callable[[], nn.Module]:

@@ -2,7 +2,9 @@
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+
+from spikeship.training.choices import Schedule
 
 Device = Literal["cpu", "cuda", "auto"]
 Precision = Literal["32-true", "bf16-mixed"]
@@ -22,17 +24,27 @@ class FitConfig:
     Attributes:
         epochs: passes over the data.
         batch_size: samples a step, those of all processes together.
-        learning_rate: at the start, after the warm-up.
+        learning_rate: the highest; at the start after the warm-up, or at ``peak``.
         optimizer: ``"sgd"`` (with ``momentum``) or ``"adam"`` (which ignores it).
         momentum: of SGD.
-        weight_decay: L2 penalty.
-        schedule: ``"milestones"``, steps down, or ``"cosine"``, half a cosine from the learning
-            rate to 0 (Loshchilov & Hutter, ICLR 2017, without restarts).
+        nesterov: whether SGD's momentum is Nesterov's.
+        weight_decay: L2 penalty; or, if ``decoupled``, the part of each weight that a step at the
+            highest rate takes away.
+        decoupled: whether the decay acts on the weights themselves, apart from gradient and
+            momentum (Loshchilov & Hutter, ICLR 2019); it follows the rate, not its size.
+        norm_rate: factor on the learning rate of batch norm's biases, and of no other parameters.
+        schedule: ``"milestones"``, steps down; ``"cosine"``, half a cosine from the learning rate
+            to 0 (Loshchilov & Hutter, ICLR 2017, without restarts); or ``"one-cycle"``, up to the
+            learning rate and down to 0 in straight lines (Smith & Topin, arXiv 1708.07120).
         milestones: fractions of ``epochs`` after which the learning rate is multiplied by
-            ``decay``; unused for ``cosine``.
+            ``decay``; only for that schedule.
         decay: that factor.
+        peak: part of the epochs after which one-cycle's rate is highest.
         warmup: epochs, also parts of one, in which the learning rate first rises from 0 in a
             straight line.
+        averaging: epochs over which weights are averaged: the network that is validated and comes
+            out is the mean over the steps, weighted by exp(-age / averaging). 0 for the last
+            step's weights.
         clip_norm: largest L2 norm of all gradients together, larger ones are scaled down to it;
             None for no limit.
         precision: ``"32-true"``, or ``"bf16-mixed"``: convolutions and matrix products in
@@ -52,10 +64,15 @@ class FitConfig:
     learning_rate: float = 1e-2
     optimizer: Literal["sgd", "adam"] = "sgd"
     momentum: float = 0.9
+    nesterov: bool = False
     weight_decay: float = 5e-4
-    schedule: Literal["milestones", "cosine"] = "milestones"
+    decoupled: bool = False
+    norm_rate: float = 1.0
+    schedule: Schedule = "milestones"
     milestones: tuple[float, ...] = (0.6, 0.8, 0.9)
     decay: float = 0.1
+    peak: float = 0.25
+    averaging: float = 0.0
     warmup: float = 0.0
     clip_norm: float | None = None
     precision: Precision = "32-true"
@@ -65,9 +82,20 @@ class FitConfig:
     log_dir: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "learning_rate", "decay", "checkpoint_every"):
-            if not getattr(self, name) > 0:
+        for name in _POSITIVE:
+            if not 0 < getattr(self, name) < math.inf:
                 raise FitError(f"{name} must be positive, got {getattr(self, name)}")
+        for name in ("momentum", "weight_decay", "averaging"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise FitError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.nesterov and not self.momentum:
+            raise FitError("nesterov needs momentum, which is 0; give some, or leave nesterov out")
+        if self.decoupled and self.weight_decay >= 1:
+            raise FitError(f"weight_decay must be below 1 if decoupled, got {self.weight_decay}")
+        if not 0 < self.peak < 1:
+            raise FitError(f"peak must lie between 0 and 1, got {self.peak}")
+        if self.warmup and self.schedule == "one-cycle":
+            raise FitError("one-cycle rises by itself; give peak in place of warmup")
         if self.clip_norm is not None and not self.clip_norm > 0:
             raise FitError(f"clip_norm must be positive, got {self.clip_norm}; None is no limit")
         if not 0 <= self.warmup < self.epochs:
@@ -84,6 +112,9 @@ class FitConfig:
     def rate(self, epoch: int, done: float = 0.0) -> float:
         """Learning rate in an epoch, counted from 0, of which a part (0 <= done < 1) is done."""
         now = epoch + done
+        if self.schedule == "one-cycle":
+            part = now / self.epochs
+            return self.learning_rate * min(part / self.peak, (1 - part) / (1 - self.peak))
         rise = min(1.0, now / self.warmup) if self.warmup else 1.0
         if self.schedule == "cosine":
             way = max(0.0, now - self.warmup) / (self.epochs - self.warmup)
@@ -102,9 +133,10 @@ class FitConfig:
         return recipe | {"milestones": list(self.milestones)}
 
 
+_POSITIVE = ("epochs", "batch_size", "learning_rate", "decay", "norm_rate", "checkpoint_every")
 _KNOWN = {
     "optimizer": ("sgd", "adam"),
-    "schedule": ("milestones", "cosine"),
+    "schedule": get_args(Schedule),
     "precision": ("32-true", "bf16-mixed"),
     "device": ("cpu", "cuda", "auto"),
 }

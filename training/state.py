@@ -14,7 +14,7 @@ from spikeship.training.checkpoint import (
     write_checked,
 )
 
-STATE_FORMAT, STATE_VERSION = "spikeship-training-state", 2
+STATE_FORMAT, STATE_VERSION = "spikeship-training-state", 3
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class TrainingState:
         run: JSON object that says which run this is; another run must not go on from here.
         history: JSON object of every epoch done so far, in order.
         best: state dict after the best of these epochs; empty where none is sought.
+        average: running mean of the weights; empty where none is kept.
         step: steps done in the epoch after them; 0 between two epochs.
         seconds: that they took.
         processes: of every process, in the order of their ranks, its generators and its sums over
@@ -38,6 +39,7 @@ class TrainingState:
     run: dict[str, Any]
     history: list[dict[str, Any]]
     best: dict[str, Tensor] = field(default_factory=dict)
+    average: dict[str, Tensor] = field(default_factory=dict)
     step: int = 0
     seconds: float = 0.0
     processes: list[dict[str, Tensor]] = field(default_factory=list)
@@ -46,6 +48,7 @@ class TrainingState:
 def save_state(path: Path, state: TrainingState) -> None:
     """Write the state of a training run; whoever reads sees the old file or the whole new one."""
     tensors = _under("model", state.model) | _under("best", state.best)
+    tensors |= _under("average", state.average)
     for index, values in state.optimizer.items():
         tensors |= _under(f"optimizer/{index}", values)
     for rank, values in enumerate(state.processes):
@@ -66,7 +69,7 @@ def load_state(path: Path) -> TrainingState:
         CheckpointError: the file is missing, damaged, or of another kind or version.
     """
     header, tensors = read_checked(path, STATE_FORMAT, STATE_VERSION)
-    parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}}
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "average": {}}
     listed: dict[str, dict[int, dict[str, Tensor]]] = {"optimizer": {}, "process": {}}
     try:
         for name, value in tensors.items():
@@ -83,6 +86,7 @@ def load_state(path: Path) -> TrainingState:
             dict(header["run"]),
             list(header["history"]),
             parts["best"],
+            parts["average"],
             int(header["step"]),
             float(header["seconds"]),
             [processes[rank] for rank in range(len(processes))],
