@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 COMMANDS = r"""
-spikeship train vgg5 --data fashion-mnist --width 0.25 --activation qcfs:4 \
+spikeship train vgg5 --paper --data fashion-mnist --width 0.25 --activation qcfs:4 \
     --epochs 12 --lr 0.02 --schedule cosine --validation 2000 -o ann.safetensors
 spikeship convert ann.safetensors --data fashion-mnist \
     --balance analytic --encoding direct -T 4 -o snn.nir

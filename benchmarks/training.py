@@ -1,13 +1,15 @@
-"""Time and memory of an STDB training step and of threshold balancing, beside their alternatives.
+"""Time and memory of training steps and of threshold balancing, beside their alternatives.
 
-``python benchmarks/training.py [--json PATH|-] [--rounds N] [--only steps|memory|balancing]``
+``python benchmarks/training.py [--json PATH|-] [--rounds N] [--only steps|memory|balancing|share]``
 
 VGG5 of the paper at full width on 32 x 32 images: one training step (forward, cross-entropy,
 backward, without the optimizer) by this toolkit, by a plain loop over time steps, and by
 SpikingJelly's multi-step neurons, each in float32 and under bfloat16 autocast, all in turn in one
 run; the ratio is between the better precisions of each. Memory is the peak resident size of a
 process of its own that does one such step. Balancing is 100 steps on 64 images, against running
-every prefix of the network again for every layer.
+every prefix of the network again for every layer. Share is the part of a classifier's training
+that the bare network's forward and backward pass take: the rest is images, loss, optimizer,
+averaged weights and the loop.
 """
 
 import argparse
@@ -20,6 +22,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +35,23 @@ from peers.plain_loop import PlainLoop
 from sequential_balancing import sequential_thresholds
 from torch import Tensor, nn
 
+from spikeship.training.ann import train_ann
 from spikeship.training.convert import convert
-from spikeship.training.data import DataError, load
+from spikeship.training.data import DataError, DataSet, Split, load
 from spikeship.training.encoding import encode
 from spikeship.training.models import build
 from spikeship.training.neurons import HeldDropout, SpikingNetwork
+from spikeship.training.recipe import recipe_for
 from spikeship.training.trace import trace
 
 SHAPE, CLASSES = (3, 32, 32), 10
 STEPS, BATCHES = (75, 10), (16, 4, 64)
+# whose classifiers' training is looked into: architecture, options, batch
+SHARED: tuple[tuple[str, dict[str, Any], int], ...] = (
+    ("resnet20-small", {}, 256),
+    ("vgg16", {"batch_norm": True}, 128),
+)
+SHARED_STEPS = 12
 PRECISIONS = ("float32", "bfloat16")
 MAKERS: dict[str, Callable[[SpikingNetwork], nn.Module]] = {
     "spikeship": lambda snn: snn,
@@ -238,12 +249,81 @@ def balancing(images: Tensor, rounds: int, say: Callable[[str], None]) -> dict[s
     return results
 
 
+def shares(rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """Part of an epoch of ``train`` that the bare network takes, of the rounds the median."""
+    results: dict[str, Any] = {}
+    for arch, options, batch in SHARED:
+        dataset = some(batch * SHARED_STEPS)
+        torch.manual_seed(0)
+        model = build(arch, SHAPE, CLASSES, **options)
+        # two epochs, of which the first warms up
+        recipe = recipe_for(model, dataset, settings={"epochs": 2, "batch_size": batch})
+        found, spent, bare = [], [], []
+        for _ in range(rounds):
+            history = train_ann(
+                model,
+                dataset,
+                recipe.config,
+                variation=recipe.variation,
+                label_smoothing=recipe.label_smoothing,
+                quiet=True,
+            )
+            spent.append(history[-1].seconds)
+            bare.append(bare_epoch(model, dataset, batch, recipe.config.precision))
+            found.append(bare[-1] / spent[-1])
+        images = len(dataset.split("train").images)
+        results[arch] = {
+            "share": statistics.median(found),
+            "shares": found,
+            "ms_per_image": 1000 * statistics.median(spent) / images,
+            "bare_ms_per_image": 1000 * statistics.median(bare) / images,
+            "batch": batch,
+            "precision": recipe.config.precision,
+        }
+        say(
+            f"{arch:15} batch {batch}: the bare network takes {results[arch]['share']:.1%} of a "
+            f"step, {results[arch]['bare_ms_per_image']:.3f} of "
+            f"{results[arch]['ms_per_image']:.3f} ms an image"
+        )
+    return results
+
+
+def some(images: int) -> DataSet:
+    """Training images of CIFAR-10 where it is at hand, else random ones in its form."""
+    try:
+        dataset = load("cifar10")
+    except DataError:
+        draw = torch.Generator().manual_seed(0)
+        pixels = torch.randint(0, 256, (images, *SHAPE), generator=draw, dtype=torch.uint8)
+        labels = torch.randint(0, CLASSES, (images,), generator=draw)
+        third = (0.5,) * 3
+        split = Split(pixels, labels)
+        return DataSet("noise", split, None, CLASSES, third, third, augmentation="shift-flip")
+    return replace(dataset, train=dataset.split("train").take(slice(images)))
+
+
+def bare_epoch(model: nn.Module, dataset: DataSet, batch: int, precision: str) -> float:
+    """Seconds of forward, backward and nothing else, on images that are ready."""
+    model.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    images = dataset.normalised("train").contiguous(memory_format=torch.channels_last)
+    seconds = 0.0
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
+        for x in torch.split(images, batch):
+            for parameter in model.parameters():
+                parameter.grad = None
+            began = time.perf_counter()
+            scores = model(x)
+            scores.backward(torch.ones_like(scores))
+            seconds += time.perf_counter() - began
+    return seconds
+
+
 def main() -> int:
     """Run what is asked for and print it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", metavar="PATH|-")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", choices=("steps", "memory", "balancing"))
+    parser.add_argument("--only", choices=("steps", "memory", "balancing", "share"))
     parser.add_argument("--peak", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.peak:
@@ -276,6 +356,8 @@ def main() -> int:
         result["balancing_vs_sequential"] = {
             arch: cell["sequential_s"] / cell["ours_s"] for arch, cell in balanced.items()
         }
+    if arguments.only in (None, "share"):
+        result["shares"] = shares(arguments.rounds, say)
     if arguments.json == "-":
         print(json.dumps(result))
     elif arguments.json:

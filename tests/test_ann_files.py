@@ -67,13 +67,26 @@ def test_a_variant_comes_back_from_its_file(
     assert torch.equal(read.model(x), model(x))
 
 
+@pytest.mark.parametrize("arch", ["vgg9", "fast9"])
+@pytest.mark.parametrize("head", ["dense", "pool", None])
+@pytest.mark.parametrize("pooling", ["max", "average", None])
+def test_head_and_pools_come_back(tmp_path: Path, arch: str, head: Any, pooling: Any) -> None:
+    path = tmp_path / "ann.safetensors"
+    model = build(arch, SHAPE, 7, width=1 / 32, head=head, pooling=pooling, dropout=False).eval()
+    _save(path, model, arch, 1 / 32)
+    read, x = load_ann(path), torch.randn(4, *SHAPE)
+    assert torch.equal(read.model(x), model(x))
+    pools = [str(part) for part in model.modules() if "Pool" in type(part).__name__]
+    assert [str(part) for part in read.model.modules() if "Pool" in type(part).__name__] == pools
+
+
 def test_a_file_without_these_fields_is_the_papers_network(tmp_path: Path) -> None:
     path = tmp_path / "ann.safetensors"
     model = build("vgg5", SHAPE, 7).eval()
     _save(path, model, "vgg5")
 
     def older(header: dict[str, Any]) -> None:
-        for name in ("width", "batch_norm", "activation"):
+        for name in ("width", "batch_norm", "activation", "head", "pooling"):
             del header[name]
 
     _header(path, older)
@@ -95,6 +108,9 @@ def test_a_file_without_these_fields_is_the_papers_network(tmp_path: Path) -> No
         ("activation", {"name": "qcfs"}, "describes no network .'steps'"),
         ("activation", {"name": "qcfs", "steps": 0}, "steps must be at least 1"),
         ("activation", None, "describes no network"),
+        ("head", "pool", "missing, surplus"),
+        ("head", "round", "head 'round' is not known"),
+        ("pooling", ["max"], "is not known"),
     ],
 )
 def test_a_header_that_is_not_the_networks_is_refused(

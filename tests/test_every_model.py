@@ -37,6 +37,9 @@ DELAYS = {
     "resnet20": 20,
     "resnet34": 34,
     "resnet34-standard": 36,
+    # the global pool takes a step of its own
+    "resnet20-small": 21,
+    "fast9": 10,
 }
 
 
@@ -53,7 +56,10 @@ def test_all_are_here(bench: ModuleType) -> None:
 
 @pytest.mark.parametrize(
     ("arch", "batch_norm"),
-    [*((arch, False) for arch in DELAYS), ("vgg16", True), ("resnet12", True)],
+    [
+        *((arch, False) for arch in DELAYS),
+        *((arch, True) for arch in ("vgg16", "resnet12", "resnet20-small", "fast9")),
+    ],
 )
 def test_a_network_goes_all_the_way(bench: ModuleType, arch: str, batch_norm: bool) -> None:
     case = bench.Case(arch, batch_norm, num_steps=2, width=1 / 32)

@@ -32,6 +32,83 @@ def test_the_rate_follows_a_cosine_after_the_warmup() -> None:
     assert steps.rate(6, 0.01) == 0.1
 
 
+def test_the_rate_goes_up_and_down_once() -> None:
+    settings = FitConfig(epochs=10, learning_rate=2.0, schedule="one-cycle", peak=0.2)
+    rates = [settings.rate(*at) for at in ((0, 0.5), (1, 0.0), (2, 0.0), (6, 0.0), (9, 0.5))]
+    assert rates == pytest.approx([0.5, 1.0, 2.0, 1.0, 0.125])
+    rising = [settings.rate(epoch, part / 8) for epoch in range(10) for part in range(8)]
+    top = rising.index(max(rising))
+    assert rising[: top + 1] == sorted(rising[: top + 1])
+    assert rising[top:] == sorted(rising[top:], reverse=True) and min(rising[1:]) > 0
+
+
+def _pull(network: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """A loss whose gradient is 1 for every parameter."""
+    total = torch.stack([value.sum() for value in network.parameters()]).sum()
+    return total, torch.zeros(len(x), 3)
+
+
+def _by_hand(start: float, settings: FitConfig, factor: float) -> float:
+    """A weight with a gradient of 1 after all steps, one an epoch, as the docstring has it."""
+    weight, speed = start, 0.0
+    for epoch in range(settings.epochs):
+        rate = settings.rate(epoch, 0.5)
+        gradient = 1.0
+        if settings.decoupled:
+            weight *= 1 - settings.weight_decay * rate / settings.learning_rate
+        else:
+            gradient += settings.weight_decay * weight
+        speed = settings.momentum * speed + gradient
+        move = gradient + settings.momentum * speed if settings.nesterov else speed
+        weight -= rate * factor * move
+    return weight
+
+
+@pytest.mark.parametrize("decoupled", [False, True])
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_weights_move_and_decay_as_said(nesterov: bool, decoupled: bool) -> None:
+    network = nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1))
+    with torch.no_grad():
+        for value in network.parameters():
+            value.fill_(3.0)
+    settings = config(
+        epochs=5,
+        batch_size=50,
+        learning_rate=0.1,
+        schedule="one-cycle",
+        weight_decay=0.05,
+        nesterov=nesterov,
+        decoupled=decoupled,
+        norm_rate=8.0,
+    )
+    fit(network, _images, LABELS, settings, _pull, quiet=True)
+    found = {name: value.item() for name, value in network.named_parameters()}
+    plain = pytest.approx(_by_hand(3.0, settings, 1.0), rel=1e-5)
+    assert [found[name] for name in ("0.weight", "0.bias", "1.weight")] == [plain] * 3
+    assert found["1.bias"] == pytest.approx(_by_hand(3.0, settings, 8.0), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"schedule": "one-cycle", "warmup": 1.0}, "give peak in place of warmup"),
+        ({"peak": 1.0}, "peak must lie between 0 and 1"),
+        ({"peak": 0.0}, "peak must lie between 0 and 1"),
+        ({"averaging": -1.0}, "averaging must not be negative"),
+        ({"weight_decay": -1e-4}, "weight_decay must not be negative"),
+        ({"weight_decay": float("nan")}, "weight_decay must not be negative"),
+        ({"learning_rate": float("inf")}, "learning_rate must be positive"),
+        ({"nesterov": True, "momentum": 0.0}, "nesterov needs momentum"),
+        ({"decoupled": True, "weight_decay": 1.0}, "below 1 if decoupled"),
+        ({"norm_rate": 0.0}, "norm_rate must be positive"),
+        ({"schedule": "constant"}, "use 'milestones', 'cosine' or 'one-cycle'"),
+    ],
+)
+def test_settings_out_of_range_are_refused(changes: dict[str, Any], reason: str) -> None:
+    with pytest.raises(FitError, match=reason):
+        config(**changes)
+
+
 def test_each_step_has_its_rate() -> None:
     """With a gradient of 1, plain SGD moves a weight by the rate of each step, and no more."""
     seen: list[tuple[float, float]] = []

@@ -88,6 +88,9 @@ SMALL, LARGE = (3, 32, 32), (3, 224, 224)
         ("resnet12", SMALL, 10, 4_986_560, 140, 258_048, 12),
         ("resnet20", SMALL, 10, 11_253_440, 216, 319_488, 20),
         ("resnet34", SMALL, 10, 20_174_528, 348, 413_696, 34),
+        # He et al., CVPR 2016, have 0.27 M weights and 41 M MACs, without weighted shortcuts
+        ("resnet20-small", SMALL, 10, 272_474, 41, 188_416, 20),
+        ("fast9", SMALL, 10, 2_563_512, 156, 212_992, 9),
         ("vgg16", LARGE, 1000, 138_344_128, 15_470, 13_555_712, 16),
         ("resnet34", LARGE, 1000, 20_666_048, 4_261, 5_067_776, 34),
     ],
@@ -281,6 +284,84 @@ def test_width_scales_hidden_channels_and_units() -> None:
     assert weights["classifier.fc2.weight"].std().item() == pytest.approx(0.02, rel=0.01)
 
 
+def test_batch_norm_takes_dropout_away_unless_somebody_says() -> None:
+    for arch, norm, dropout, wanted in (
+        ("vgg9", None, None, True),
+        ("vgg9", True, None, False),
+        ("vgg9", True, True, True),
+        ("vgg9", False, False, False),
+        ("resnet8", True, None, False),
+        ("resnet20-small", None, None, False),
+        ("resnet20-small", False, None, True),
+        ("fast9", None, True, True),
+    ):
+        model = build(arch, SMALL, 10, width=NARROW, batch_norm=norm, dropout=dropout)
+        found = any(isinstance(part, nn.Dropout) for part in model.modules())
+        assert found == wanted, (arch, norm, dropout)
+
+
+@pytest.mark.parametrize("arch", ["resnet20-small", "fast9"])
+def test_our_own_networks_have_batch_norm_behind_each_convolution(arch: str) -> None:
+    parts = [type(part) for part in build(arch, SMALL, 10).modules()]
+    assert parts.count(nn.BatchNorm2d) == parts.count(nn.Conv2d) > 7
+    network = trace(build(arch, SMALL, 10, width=NARROW).eval(), SMALL)
+    check_form(fold_batchnorm(network))
+
+
+def test_a_pool_head_averages_the_last_places() -> None:
+    torch.manual_seed(0)
+    model = build("vgg16", SMALL, 10, head="pool", batch_norm=True, width=NARROW).eval()
+    assert [name for name in _leaves(model) if name.startswith("classifier.")] == [
+        "classifier.pool",
+        "classifier.flatten",
+        "classifier.fc",
+    ]
+    x = torch.randn(2, *SMALL)
+    features = model.get_submodule("features")(x)
+    fc = model.get_submodule("classifier.fc")
+    torch.testing.assert_close(model(x), fc(features.mean((2, 3))))
+    # of one place there is nothing to average
+    one = build("vgg16", (3, 16, 16), 10, head="pool", width=NARROW)
+    assert "classifier.pool" not in _leaves(one)
+
+
+@pytest.mark.parametrize("arch", ["vgg9", "fast9"])
+def test_max_pools_stand_where_averages_do(arch: str) -> None:
+    def pools(**options: Any) -> list[tuple[str, str]]:
+        model = build(arch, SMALL, 10, width=NARROW, **options)
+        named = [(name, type(part).__name__) for name, part in model.named_modules()]
+        return [(name, kind) for name, kind in named if name.startswith("features.pool")]
+
+    averages = pools()
+    assert len(averages) >= 3 and {kind for _, kind in averages} == {"AvgPool2d"}
+    assert pools(pooling="average") == averages
+    assert pools(pooling="max") == [(name, "MaxPool2d") for name, _ in averages]
+
+
+def test_an_identity_start_hands_inputs_on() -> None:
+    torch.manual_seed(0)
+    for arch in ("fast9", "resnet20"):
+        model = build(arch, SMALL, 10, width=1 / 4, start="identity")
+        convolutions = [part for part in model.modules() if isinstance(part, nn.Conv2d)]
+        handed = 0
+        for part in convolutions[1:]:
+            x = torch.randn(2, part.in_channels, 8, 8)
+            same = min(part.in_channels, part.out_channels)
+            strided = x[:, :same, :: part.stride[0], :: part.stride[1]]
+            torch.testing.assert_close(part(x)[:, :same], strided)
+            if same < part.out_channels:
+                rest = part.weight[same:]
+                wanted = (2 / part.weight[0].numel()) ** 0.5
+                assert rest.std().item() == pytest.approx(wanted, rel=0.25)
+                handed += 1
+        assert handed > 0
+        assert convolutions[0].weight.std() > 0.1
+    own = build("fast9", SMALL, 10, width=1 / 4)
+    first = own.get_submodule("features.conv2")
+    assert isinstance(first, nn.Conv2d)
+    assert first.weight[0, 0, 1, 1] == 1.0 and first.weight[0].abs().sum() == 1.0
+
+
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 @pytest.mark.parametrize("activation", [lambda: QCFS(2.0, 4), lambda: ClippedReLU(3.0)])
 def test_activations_stand_for_every_relu(arch: str, activation: Callable[[], nn.Module]) -> None:
@@ -306,6 +387,9 @@ def test_activations_stand_for_every_relu(arch: str, activation: Callable[[], nn
         ("resnet34", (3, 48, 48), 10, {}, "5 times, .* divides by 32"),
         ("vgg9", (3, 32, 32), 10, {"width": 0.0}, "width must be a positive factor"),
         ("vgg9", (3, 32, 32), 10, {"width": float("nan")}, "width must be a positive factor"),
+        ("resnet8", (3, 32, 32), 10, {"head": "pool"}, "head cannot be chosen, .*; leave it out"),
+        ("resnet20-small", (3, 32, 32), 10, {"pooling": "max"}, "pooling cannot be chosen"),
+        ("resnet20-small", (3, 30, 30), 10, {}, "halves square images 2 times"),
     ],
 )
 def test_impossible_networks_are_refused(
