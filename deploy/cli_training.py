@@ -141,6 +141,9 @@ def train(
     start: Annotated[
         Start | None, typer.Option("--start", help="First weights; identity hands inputs on.")
     ] = None,
+    whiten: Annotated[
+        bool, typer.Option("--whiten", help="The first convolution whitens patches, untrained.")
+    ] = False,
     activation: Annotated[
         str, typer.Option("--activation", help="relu, clip, or qcfs:STEPS")
     ] = "relu",
@@ -218,7 +221,7 @@ def train(
     }
     return run(
         Voice(json, quiet),
-        Training(arch, width, activation, paper, network, variation, label_smoothing, test),
+        Training(arch, width, activation, paper, network, variation, label_smoothing, whiten, test),
         Source(data, data_dir, limit),
         Fitting(
             epochs,

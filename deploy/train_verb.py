@@ -19,9 +19,12 @@ from spikeship.training.data import DataSet
 from spikeship.training.models import build
 from spikeship.training.processes import is_first
 from spikeship.training.recipe import recipe_for
+from spikeship.training.whitening import whiten
 
 # where the level of a bounded activation starts; it is learnt with the weights
 FIRST_LEVEL = 2.0
+# training images whose patches are whitened
+WHITENED = 5000
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Training:
         network: other options of ``models.build``.
         variation: fields of ``augment.Variation``.
         label_smoothing: part of the target that is spread over all classes.
+        whiten: whether the first convolution whitens patches, and stays so.
         test: whether test images are read at the end.
     """
 
@@ -46,6 +50,7 @@ class Training:
     network: Mapping[str, Any]
     variation: Mapping[str, Any]
     label_smoothing: float | None
+    whiten: bool
     test: bool
 
     def build(self, dataset: DataSet) -> nn.Module:
@@ -67,6 +72,8 @@ def train(voice: Voice, request: Training, source: Source, fitting: Fitting, out
     dataset = source.load(validation=fitting.validation, seed=fitting.seed)
     torch.manual_seed(fitting.seed)
     model = request.build(dataset)
+    if request.whiten:
+        whiten(model, dataset.normalised("train", slice(WHITENED)))
     recipe = recipe_for(
         model,
         dataset,
