@@ -213,7 +213,9 @@ def main() -> int:
         if arguments.set and not arguments.choose:
             raise TableError("--set is for --choose; a row is run as its recipe says")
         if arguments.choose:
-            changes = dict(pair.split("=", 1) for pair in arguments.set)
+            pairs = dict(pair.split("=", 1) for pair in arguments.set)
+            switches = {"true": True, "false": False}
+            changes = {name: switches.get(value, value) for name, value in pairs.items()}
             tried = choose(row, arguments.work, changes, **options)
             known = json.loads(CHOICES.read_text()) if CHOICES.is_file() else []
             _write(CHOICES, [*known, tried])
