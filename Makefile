@@ -30,7 +30,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PIP) --quiet --no-build-isolation --editable '.[test]'
 # what benchmarks run beside; two of them ask for torchvision and torchaudio and need neither here
 	$(PIP) --quiet --no-deps spikingjelly neurobench snntorch tqdm loguru
-	$(BIN)/python -m spikeship.deploy.install_lava
+	$(BIN)/python -m spikeship.deploy.verbs.install_lava
 	@touch $@
 
 # random graphs on every engine, up to an hour on two cores; SEED=7 draws others

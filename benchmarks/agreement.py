@@ -13,17 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 from slow_counts import slow_counts
 
-from spikeship.deploy.files import load, save
-from spikeship.hw_models import reference
-from spikeship.hw_models.device import engine as device_engine
-from spikeship.hw_models.engine import block
+from spikeship.deploy.io.network_file import load, save
+from spikeship.hw_models.events.recording import Recording, first_difference
 from spikeship.hw_models.graph import FixedGraph
 from spikeship.hw_models.lava import runner
-from spikeship.hw_models.recording import Recording, first_difference
-from spikeship.hw_models.reference import StateOverflowError
-from spikeship.hw_models.simulator import Simulation, simulate
-from spikeship.hw_models.stream import Stream
-from spikeship.hw_models.sums.sum_choice import Backend, Choice
+from spikeship.hw_models.reference import interpreter as reference
+from spikeship.hw_models.reference.interpreter import StateOverflowError
+from spikeship.hw_models.simulator.cpu import block
+from spikeship.hw_models.simulator.simulator import Simulation, simulate
+from spikeship.hw_models.simulator.stream import Stream
+from spikeship.hw_models.simulator.sums.sum_choice import Backend, Choice
+from spikeship.hw_models.simulator.torch_device import engine as device_engine
 
 Array = NDArray[np.int64]
 Simulated = Callable[..., Simulation]

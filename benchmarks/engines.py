@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from peers.jelly import Jelly
 from torch import Tensor, nn
 
-from spikeship.hw_models import reference
+from spikeship.hw_models.events.recording import Recording
 from spikeship.hw_models.graph import FixedGraph
 from spikeship.hw_models.lava import runner
-from spikeship.hw_models.recording import Recording
-from spikeship.hw_models.simulation import Simulation, merged
-from spikeship.hw_models.simulator import Simulator
-from spikeship.training.neurons import SpikingNetwork
+from spikeship.hw_models.reference import interpreter as reference
+from spikeship.hw_models.simulator.simulation import Simulation, merged
+from spikeship.hw_models.simulator.simulator import Simulator
+from spikeship.training.snn.spiking_network import SpikingNetwork
 
 ANN_BATCHES = (16, 64, 128)
 SLOW = ("lava", "reference")  # nothing of theirs warms up

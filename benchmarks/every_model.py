@@ -25,20 +25,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spikeship.deploy.inputs import Images, messages_of
-from spikeship.deploy.quantize import quantize
-from spikeship.deploy.verify import Against, verify
+from spikeship.deploy.compiler.quantize import quantize
+from spikeship.deploy.io.inputs import Images, messages_of
+from spikeship.deploy.run.verify import Against, verify
 from spikeship.hw_models import chips
-from spikeship.hw_models.counts import count_events
 from spikeship.hw_models.estimate import estimate
+from spikeship.hw_models.events.counts import count_events
 from spikeship.hw_models.graph import Neuron
-from spikeship.training import data as datasets
-from spikeship.training.convert import convert
-from spikeship.training.from_nir import read_nir
-from spikeship.training.models import ARCHITECTURES, build
-from spikeship.training.stdb import finetune, stdb_config
-from spikeship.training.to_nir import to_nir, write_nir
-from spikeship.training.trace import trace
+from spikeship.training.ann.zoo import ARCHITECTURES, build
+from spikeship.training.conversion.convert import convert
+from spikeship.training.data import load as datasets
+from spikeship.training.finetuning.stdb import finetune, stdb_config
+from spikeship.training.frontends.trace import trace
+from spikeship.training.nir_io.from_nir import read_nir
+from spikeship.training.nir_io.to_nir import to_nir, write_nir
 
 LARGE = ("vgg16", "resnet34")
 ON_LAVA = ("vgg5", "resnet8")

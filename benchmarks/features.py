@@ -7,7 +7,7 @@ from dataclasses import fields
 import numpy as np
 from graphs import Case
 
-from spikeship.hw_models import fixed, reference
+from spikeship.hw_models import fixed
 from spikeship.hw_models.graph import (
     Conv,
     Delta,
@@ -19,7 +19,8 @@ from spikeship.hw_models.graph import (
     SigmaDelta,
     Sparse,
 )
-from spikeship.hw_models.reference import StateOverflowError
+from spikeship.hw_models.reference import interpreter as reference
+from spikeship.hw_models.reference.interpreter import StateOverflowError
 
 
 def features(case: Case) -> set[str]:

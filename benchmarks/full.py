@@ -33,7 +33,7 @@ def measured(network: Any, threads: int, say: Callable[[str], None]) -> dict[str
     """
     from untrained import untrained
 
-    from spikeship.deploy import files
+    from spikeship.deploy.io import network_file as files
 
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="spikeship-benchmark-") as folder:
@@ -67,9 +67,9 @@ def evaluated(path: Path, data: str, limit: int, threads: int) -> dict[str, Any]
     import spikes
     import torch
 
-    from spikeship.deploy import files
-    from spikeship.deploy.evaluate import Running, evaluate_graph
-    from spikeship.deploy.inputs import load_images
+    from spikeship.deploy.io import network_file as files
+    from spikeship.deploy.io.inputs import load_images
+    from spikeship.deploy.run.evaluate import Running, evaluate_graph
 
     torch.set_num_threads(threads)
     graph = files.load(path)

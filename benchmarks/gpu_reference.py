@@ -64,7 +64,7 @@ def main() -> int:
     def say(line: str) -> None:
         print(line, file=stream, flush=True)
 
-    from spikeship.deploy.console import check_writable
+    from spikeship.deploy.verbs.console import check_writable
 
     try:
         if given.json and given.json != "-":
@@ -92,7 +92,7 @@ def everything(
     import torch
     from reference_rows import Bench, table
 
-    from spikeship.deploy.gpu_row import FORMAT
+    from spikeship.deploy.analysis.gpu_row import FORMAT
     from spikeship.hw_models.meters.measuring import Timing
 
     torch.set_num_threads(threads)
@@ -123,9 +123,9 @@ def of_files(given: argparse.Namespace) -> "Networks":
     """The networks that were named."""
     from reference_subjects import Networks
 
-    from spikeship.deploy.ann import load
-    from spikeship.deploy.inputs import load_images
-    from spikeship.training.from_nir import from_nir, read_nir
+    from spikeship.deploy.io.classifier import load
+    from spikeship.deploy.io.inputs import load_images
+    from spikeship.training.nir_io.from_nir import from_nir, read_nir
 
     ann = load(given.ann)
     snn = None if given.snn is None else from_nir(read_nir(given.snn))

@@ -25,11 +25,11 @@ from ledgers.rules import RULES, by_rules, changes, with_macs
 from numpy.typing import NDArray
 from trained import default_cache, find_set, trained
 
-from spikeship.deploy.inputs import messages_of
+from spikeship.deploy.io.inputs import messages_of
 from spikeship.hw_models.atomic import replacing
 from spikeship.hw_models.graph import FixedGraph
-from spikeship.hw_models.simulator import simulate
-from spikeship.training.data import DataError
+from spikeship.hw_models.simulator.simulator import simulate
+from spikeship.training.data.load import DataError
 
 NETWORKS = ("seeded", "vgg5")
 Say = Callable[[str], None]

@@ -21,25 +21,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spikeship.deploy.check import DeployError
-from spikeship.deploy.evaluate import evaluate_graph
-from spikeship.deploy.inputs import Images, of_set
-from spikeship.deploy.quantize import quantize, training_room
-from spikeship.training import data as datasets
-from spikeship.training.activations import QCFS, ClippedReLU
-from spikeship.training.ann import evaluate_ann, train_ann
-from spikeship.training.checkpoint import load_ann, save_ann
-from spikeship.training.convert import convert
-from spikeship.training.data import DataSet
-from spikeship.training.fit_config import FitConfig
-from spikeship.training.models import build
-from spikeship.training.network import Network
-from spikeship.training.neurons import SpikingNetwork
-from spikeship.training.qat import quantization_aware
-from spikeship.training.stdb import finetune, stdb_config
-from spikeship.training.to_nir import to_nir
-from spikeship.training.trace import trace
-from spikeship.training.tuning import Tuning
+from spikeship.deploy.compiler.quantize import quantize, training_room
+from spikeship.deploy.errors import DeployError
+from spikeship.deploy.io.inputs import Images, of_set
+from spikeship.deploy.run.evaluate import evaluate_graph
+from spikeship.training.ann.activations import QCFS, ClippedReLU
+from spikeship.training.ann.checkpoint import load_ann, save_ann
+from spikeship.training.ann.network import Network
+from spikeship.training.ann.zoo import build
+from spikeship.training.conversion.convert import convert
+from spikeship.training.data import load as datasets
+from spikeship.training.data.load import DataSet
+from spikeship.training.finetuning.stdb import finetune, stdb_config
+from spikeship.training.finetuning.tuning import Tuning
+from spikeship.training.fit.classifier import evaluate_ann, train_ann
+from spikeship.training.fit.config import FitConfig
+from spikeship.training.frontends.trace import trace
+from spikeship.training.nir_io.to_nir import to_nir
+from spikeship.training.quantization.qat import quantization_aware
+from spikeship.training.snn.spiking_network import SpikingNetwork
 
 ARCH, WIDTH, EPOCHS = "vgg5", 0.25, 4
 TEST_IMAGES, TUNED_ON = 2000, 6000

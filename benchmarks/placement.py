@@ -27,11 +27,11 @@ from spikeship.hw_models.atomic import replacing
 from spikeship.hw_models.chips.spec import ChipSpec
 from spikeship.hw_models.cost.core_work import core_work
 from spikeship.hw_models.cost.step_time import step_times
-from spikeship.hw_models.cost.traffic import Traffic
+from spikeship.hw_models.events.traffic import Traffic
 from spikeship.hw_models.graph import FixedGraph
 from spikeship.hw_models.placement.layer import core_limits
-from spikeship.hw_models.placement.place import place
 from spikeship.hw_models.placement.placement import PlacedLayer, Rules
+from spikeship.hw_models.placer.place import place
 
 # architecture, side of an image, classes, T
 NETWORKS = (

@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 import torch
 from reference_subjects import Networks, Subject, on_cpu, on_cuda
 
-from spikeship.deploy.gpu_row import MODELLED_GPU, cuda_meter
-from spikeship.hw_models import gpu
+from spikeship.deploy.analysis.gpu_row import MODELLED_GPU, cuda_meter
 from spikeship.hw_models.energy_models.horowitz import FORMATS
+from spikeship.hw_models.meters import gpu
 from spikeship.hw_models.meters.measuring import Measurement, Timing, best_batch, timed
 from spikeship.hw_models.meters.meter import EnergyMeter, MeterError
 from spikeship.hw_models.meters.rapl import POWERCAP, RaplMeter
-from spikeship.training.refusal import first_line
+from spikeship.training.frontends.refusal import first_line
 
 Row = dict[str, Any]
 Found = TypeVar("Found")

@@ -11,14 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spikeship.deploy.ann import Ann
-from spikeship.deploy.check import DeployError
-from spikeship.deploy.gpu_row import tensor_float
-from spikeship.deploy.inputs import Images
-from spikeship.deploy.int8_ann import OnnxAnn, float_ann, quantize_int8
-from spikeship.training.encoding import encode
-from spikeship.training.neurons import SpikingNetwork
-from spikeship.training.observe import fitting_batch
+from spikeship.deploy.analysis.gpu_row import tensor_float
+from spikeship.deploy.errors import DeployError
+from spikeship.deploy.io.classifier import Ann
+from spikeship.deploy.io.inputs import Images
+from spikeship.deploy.io.int8_classifier import OnnxAnn, float_ann, quantize_int8
+from spikeship.training.snn.encoding import encode
+from spikeship.training.snn.observe import fitting_batch
+from spikeship.training.snn.spiking_network import SpikingNetwork
 
 DIFFERENT = 64  # images that a batch repeats
 AT_ONCE = 250  # images whose classes are found at a time

@@ -8,7 +8,7 @@ import numpy as np
 from graphs import Case
 from numpy.typing import NDArray
 
-from spikeship.deploy.files import load, save
+from spikeship.deploy.io.network_file import load, save
 from spikeship.hw_models.atomic import replacing
 
 

@@ -91,8 +91,8 @@ def main() -> int:
     if given.row:
         print(json.dumps(one_run(Path(given.row[0]), Path(given.row[1]), threads)))
         return 0
-    from spikeship.deploy.console import check_writable
-    from spikeship.training.data import DataError
+    from spikeship.deploy.verbs.console import check_writable
+    from spikeship.training.data.load import DataError
 
     stream = sys.stderr if given.json == "-" else sys.stdout
 
@@ -131,7 +131,7 @@ def measured(
     """
     from trained import default_cache, find_set, trained
 
-    from spikeship.deploy import files
+    from spikeship.deploy.io import network_file as files
 
     base = trained(find_set(data), cache or default_cache(), say)
     rows = []
@@ -188,8 +188,8 @@ def _initial(case: Case, base: Any) -> Any:
 def _write_messages(graph: Any, base: Any, case: Case, path: Path) -> None:
     import numpy as np
 
-    from spikeship.deploy.inputs import coding_of
-    from spikeship.training.encoding import encode
+    from spikeship.deploy.io.inputs import coding_of
+    from spikeship.training.snn.encoding import encode
 
     images = _sized(base.held_out.values[: case.batch], case.side)
     messages = encode(images, coding_of(graph), case.num_steps, seed=SEED)
@@ -215,9 +215,9 @@ def one_run(net: Path, inputs: Path, threads: int) -> dict[str, Any]:
     import spikes
     import torch
 
-    from spikeship.deploy import files
-    from spikeship.hw_models.simulation import merged
-    from spikeship.hw_models.simulator import Simulator
+    from spikeship.deploy.io import network_file as files
+    from spikeship.hw_models.simulator.simulation import merged
+    from spikeship.hw_models.simulator.simulator import Simulator
 
     torch.set_num_threads(threads)
     graph, messages = files.load(net), np.load(inputs)

@@ -2,15 +2,15 @@
 
 For every neuron layer the network up to it is run again from the start, one time step after the
 other, and the largest weighted input is its threshold. What the one pass of
-``training/balance.py`` must agree with, and is measured against.
+``training/conversion/balance.py`` must agree with, and is measured against.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spikeship.training.form import ACTIVATIONS
-from spikeship.training.network import INPUT, Add, Layer, Network
+from spikeship.training.ann.network import INPUT, Add, Layer, Network
+from spikeship.training.snn.form import ACTIVATIONS
 
 
 @torch.no_grad()

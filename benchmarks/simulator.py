@@ -50,7 +50,7 @@ def main() -> int:
     threads = machine.hold_to(given.threads)
     # what counts the cores is imported after that
     from spikeship.hw_models.lava.runner import LavaError
-    from spikeship.training.data import DataError
+    from spikeship.training.data.load import DataError
 
     stream = sys.stderr if given.json == "-" else sys.stdout
 
@@ -82,7 +82,7 @@ def everything(
     import torch
     from trained import default_cache, find_set, trained
 
-    from spikeship.deploy.console import check_writable
+    from spikeship.deploy.verbs.console import check_writable
 
     torch.set_num_threads(threads)
     if given.json not in (None, "-"):
@@ -109,7 +109,7 @@ def measured(
     import spikes
     from engines import Engines, medians, timed
 
-    from spikeship.deploy.inputs import messages_of
+    from spikeship.deploy.io.inputs import messages_of
 
     graph, images = network.graph, network.held_out.first(batch)
     messages = messages_of(graph, images, seed=SEED)

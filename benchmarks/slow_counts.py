@@ -1,6 +1,6 @@
 """Events counted the slow way: every synapse asked what it reaches, every message followed.
 
-Nothing of ``hw_models/counts.py`` or ``fanout.py`` is used. What a message of a source neuron
+Nothing of ``hw_models/events/counts.py`` or ``fanout.py`` is used. What a message of a source
 reaches is read off the reference: the synapse with all its weights replaced by one is given each
 neuron's message alone, and what comes out are the connections it has.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeship.hw_models import reference
+from spikeship.hw_models.events.recording import Recording
 from spikeship.hw_models.graph import (
     AnySynapse,
     Dense,
@@ -22,7 +22,7 @@ from spikeship.hw_models.graph import (
     Readout,
     Sparse,
 )
-from spikeship.hw_models.recording import Recording
+from spikeship.hw_models.reference import interpreter as reference
 
 Array = NDArray[np.int64]
 

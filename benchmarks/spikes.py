@@ -7,11 +7,11 @@ import torch
 from numpy.typing import NDArray
 from peers.jelly_integers import JellyIntegers
 
-from spikeship.hw_models.counts import EventCounts
+from spikeship.hw_models.events.counts import EventCounts
+from spikeship.hw_models.events.recording import Recording, first_difference
 from spikeship.hw_models.graph import FixedGraph, Readout
-from spikeship.hw_models.recording import Recording, first_difference
-from spikeship.hw_models.simulation import Simulation
-from spikeship.hw_models.simulator import simulate
+from spikeship.hw_models.simulator.simulation import Simulation
+from spikeship.hw_models.simulator.simulator import simulate
 
 
 def agreement(

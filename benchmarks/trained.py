@@ -13,21 +13,21 @@ from typing import Any
 
 import torch
 
-from spikeship.deploy.ann import Ann
-from spikeship.deploy.ann import load as load_ann_file
-from spikeship.deploy.fitting import Source
-from spikeship.deploy.inputs import CALIBRATION, Images, of_set
-from spikeship.deploy.quantize import quantize
+from spikeship.deploy.compiler.quantize import quantize
+from spikeship.deploy.io.classifier import Ann
+from spikeship.deploy.io.classifier import load as load_ann_file
+from spikeship.deploy.io.inputs import CALIBRATION, Images, of_set
+from spikeship.deploy.verbs.fitting import Source
 from spikeship.hw_models.graph import FixedGraph
-from spikeship.training.ann import ann_config, evaluate_ann, train_ann
-from spikeship.training.checkpoint import CheckpointError, load_ann, save_ann
-from spikeship.training.convert import convert
-from spikeship.training.data import VARIABLE, DataError
-from spikeship.training.fit_config import FitConfig
-from spikeship.training.from_nir import FromNirError, from_nir, read_nir
-from spikeship.training.models import build
-from spikeship.training.neurons import SpikingNetwork
-from spikeship.training.to_nir import to_nir, write_nir
+from spikeship.training.ann.checkpoint import CheckpointError, load_ann, save_ann
+from spikeship.training.ann.zoo import build
+from spikeship.training.conversion.convert import convert
+from spikeship.training.data.load import VARIABLE, DataError
+from spikeship.training.fit.classifier import ann_config, evaluate_ann, train_ann
+from spikeship.training.fit.config import FitConfig
+from spikeship.training.nir_io.from_nir import FromNirError, from_nir, read_nir
+from spikeship.training.nir_io.to_nir import to_nir, write_nir
+from spikeship.training.snn.spiking_network import SpikingNetwork
 
 ARCH, CHIP, WEIGHT_BITS = "vgg5", "loihi2", 8
 NUM_STEPS = 75

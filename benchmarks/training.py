@@ -35,14 +35,15 @@ from peers.plain_loop import PlainLoop
 from sequential_balancing import sequential_thresholds
 from torch import Tensor, nn
 
-from spikeship.training.ann import train_ann
-from spikeship.training.convert import convert
-from spikeship.training.data import DataError, DataSet, Split, load
-from spikeship.training.encoding import encode
-from spikeship.training.models import build
-from spikeship.training.neurons import HeldDropout, SpikingNetwork
-from spikeship.training.recipe import recipe_for
-from spikeship.training.trace import trace
+from spikeship.training.ann.zoo import build
+from spikeship.training.conversion.convert import convert
+from spikeship.training.data.load import DataError, DataSet, Split, load
+from spikeship.training.fit.classifier import train_ann
+from spikeship.training.fit.recipe import recipe_for
+from spikeship.training.frontends.trace import trace
+from spikeship.training.snn.encoding import encode
+from spikeship.training.snn.neurons import HeldDropout
+from spikeship.training.snn.spiking_network import SpikingNetwork
 
 SHAPE, CLASSES = (3, 32, 32), 10
 STEPS, BATCHES = (75, 10), (16, 4, 64)

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spikeship.deploy.quantize import quantize
+from spikeship.deploy.compiler.quantize import quantize
 from spikeship.hw_models.graph import FixedGraph
-from spikeship.training.convert import convert
-from spikeship.training.models import build
-from spikeship.training.to_nir import to_nir
-from spikeship.training.trace import trace
+from spikeship.training.ann.zoo import build
+from spikeship.training.conversion.convert import convert
+from spikeship.training.frontends.trace import trace
+from spikeship.training.nir_io.to_nir import to_nir
 
 CHIP, WEIGHT_BITS = "loihi2", 8
 FEW_STEPS = 10

@@ -9,17 +9,17 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from spikeship.deploy.compiler.quantize import quantize
 from spikeship.deploy.export.lava import export_lava
-from spikeship.deploy.inputs import messages_of, of_set
-from spikeship.deploy.quantize import quantize
-from spikeship.deploy.verify import verify
-from spikeship.training import data
-from spikeship.training.ann import train_ann
-from spikeship.training.convert import convert
-from spikeship.training.fit_config import FitConfig
-from spikeship.training.stdb import finetune, stdb_config
-from spikeship.training.to_nir import to_nir
-from spikeship.training.trace import trace
+from spikeship.deploy.io.inputs import messages_of, of_set
+from spikeship.deploy.run.verify import verify
+from spikeship.training.conversion.convert import convert
+from spikeship.training.data import load as data
+from spikeship.training.finetuning.stdb import finetune, stdb_config
+from spikeship.training.fit.classifier import train_ann
+from spikeship.training.fit.config import FitConfig
+from spikeship.training.frontends.trace import trace
+from spikeship.training.nir_io.to_nir import to_nir
 
 
 class Classifier(nn.Module):

@@ -12,18 +12,18 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from spikeship.deploy.evaluate import evaluate_graph, wilson
-from spikeship.deploy.inputs import of_set
-from spikeship.deploy.quantize import quantize
+from spikeship.deploy.compiler.quantize import quantize
+from spikeship.deploy.io.inputs import of_set
+from spikeship.deploy.run.evaluate import evaluate_graph, wilson
 from spikeship.hw_models import chips
-from spikeship.hw_models.cost.traffic import TrafficRecorder
 from spikeship.hw_models.estimate import estimate
-from spikeship.training import data
-from spikeship.training.ann import train_ann
-from spikeship.training.convert import convert
-from spikeship.training.fit_config import FitConfig
-from spikeship.training.from_onnx import from_onnx
-from spikeship.training.to_nir import to_nir
+from spikeship.hw_models.events.traffic import TrafficRecorder
+from spikeship.training.conversion.convert import convert
+from spikeship.training.data import load as data
+from spikeship.training.fit.classifier import train_ann
+from spikeship.training.fit.config import FitConfig
+from spikeship.training.frontends.onnx import from_onnx
+from spikeship.training.nir_io.to_nir import to_nir
 
 
 def exported(path: Path) -> Path:

@@ -6,19 +6,19 @@ conversion needs no balancing; then it is fine-tuned while it computes with Loih
 
 import torch
 
-from spikeship.deploy.evaluate import evaluate_graph
-from spikeship.deploy.inputs import of_set
-from spikeship.deploy.quantize import quantize, training_room
-from spikeship.training import data
-from spikeship.training.activations import QCFS
-from spikeship.training.ann import ann_config, evaluate_ann, train_ann
-from spikeship.training.convert import convert
-from spikeship.training.models import build
-from spikeship.training.observe import evaluate
-from spikeship.training.qat import quantization_aware
-from spikeship.training.stdb import finetune, stdb_config
-from spikeship.training.to_nir import to_nir
-from spikeship.training.trace import trace
+from spikeship.deploy.compiler.quantize import quantize, training_room
+from spikeship.deploy.io.inputs import of_set
+from spikeship.deploy.run.evaluate import evaluate_graph
+from spikeship.training.ann.activations import QCFS
+from spikeship.training.ann.zoo import build
+from spikeship.training.conversion.convert import convert
+from spikeship.training.data import load as data
+from spikeship.training.finetuning.stdb import finetune, stdb_config
+from spikeship.training.fit.classifier import ann_config, evaluate_ann, train_ann
+from spikeship.training.frontends.trace import trace
+from spikeship.training.nir_io.to_nir import to_nir
+from spikeship.training.quantization.qat import quantization_aware
+from spikeship.training.snn.observe import evaluate
 
 STEPS, BITS = 4, 2
 

@@ -8,18 +8,18 @@ steps at a time.
 import numpy as np
 import torch
 
-from spikeship.deploy.evaluate import Running, evaluate_graph
-from spikeship.deploy.inputs import messages_of, of_set
-from spikeship.deploy.quantize import quantize
-from spikeship.hw_models.early_exit import EarlyExit
-from spikeship.hw_models.simulator import simulate
-from spikeship.hw_models.stream import Stream
-from spikeship.training import data
-from spikeship.training.ann import ann_config, train_ann
-from spikeship.training.convert import convert
-from spikeship.training.models import build
-from spikeship.training.to_nir import to_nir
-from spikeship.training.trace import trace
+from spikeship.deploy.compiler.quantize import quantize
+from spikeship.deploy.io.inputs import messages_of, of_set
+from spikeship.deploy.run.evaluate import Running, evaluate_graph
+from spikeship.hw_models.simulator.early_exit import EarlyExit
+from spikeship.hw_models.simulator.simulator import simulate
+from spikeship.hw_models.simulator.stream import Stream
+from spikeship.training.ann.zoo import build
+from spikeship.training.conversion.convert import convert
+from spikeship.training.data import load as data
+from spikeship.training.fit.classifier import ann_config, train_ann
+from spikeship.training.frontends.trace import trace
+from spikeship.training.nir_io.to_nir import to_nir
 
 STEPS = 32
 

@@ -18,13 +18,13 @@ from spikeship.hw_models.cost.core_energy import COMPONENTS, Component, core_ene
 from spikeship.hw_models.cost.core_work import CoreWork, core_work
 from spikeship.hw_models.cost.host_share import HostShare, host_share
 from spikeship.hw_models.cost.layer_rows import injected_synops, layer_rows
-from spikeship.hw_models.cost.one_more_core import NOTHING, OneMore, one_more_core
 from spikeship.hw_models.cost.step_time import Bottleneck, StepTimes, bottleneck, step_times
-from spikeship.hw_models.cost.traffic import Traffic
-from spikeship.hw_models.counts import CountError, EventCounts, Rates
+from spikeship.hw_models.events.counts import CountError, EventCounts, Rates
+from spikeship.hw_models.events.traffic import Traffic
 from spikeship.hw_models.graph import FixedGraph
-from spikeship.hw_models.placement.place import place
 from spikeship.hw_models.placement.placement import Placement, PlacementError
+from spikeship.hw_models.placer.one_more_core import NOTHING, OneMore, one_more_core
+from spikeship.hw_models.placer.place import place
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from spiking import chain, images
 from torch import Tensor, nn
 from training_runs import IMAGES, LABELS, config, loss, model, noisy
 
-from spikeship.training.convert import convert
-from spikeship.training.fit_config import FitError
-from spikeship.training.loop import fit
-from spikeship.training.stdb import finetune
+from spikeship.training.conversion.convert import convert
+from spikeship.training.finetuning.stdb import finetune
+from spikeship.training.fit.config import FitError
+from spikeship.training.fit.loop import fit
 
 RANK = int(os.environ.get("RANK", "0"))
 

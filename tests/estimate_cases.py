@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from spikeship.deploy.inputs import Images
+from spikeship.deploy.io.inputs import Images
 from spikeship.hw_models.graph import Conv, Dense, FixedGraph, Input, Neuron, Readout
 from spikeship.hw_models.placement.placement import Core, PlacedLayer, Placement, Rules
 

@@ -9,11 +9,11 @@ from reference_rows import Bench
 from reference_subjects import Networks, Subject, on_cpu
 from spiking import chain, images
 
-from spikeship.deploy.ann import Ann
-from spikeship.deploy.inputs import Images
+from spikeship.deploy.io.classifier import Ann
+from spikeship.deploy.io.inputs import Images
 from spikeship.hw_models.meters.measuring import Timing
-from spikeship.training.ann import evaluate_ann
-from spikeship.training.convert import convert
+from spikeship.training.conversion.convert import convert
+from spikeship.training.fit.classifier import evaluate_ann
 
 
 def networks() -> Networks:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from spikeship.deploy.gpu_row import FORMAT
+from spikeship.deploy.analysis.gpu_row import FORMAT
 
 
 def row(batch: str, **changes: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import graph_values as values
 import numpy as np
 from hypothesis import strategies as st
 
-from spikeship.hw_models import fixed, reference
+from spikeship.hw_models import fixed
 from spikeship.hw_models.graph import (
     MAX_GRADED,
     AnySynapse,
@@ -25,6 +25,7 @@ from spikeship.hw_models.graph import (
     Node,
     Sparse,
 )
+from spikeship.hw_models.reference import interpreter as reference
 
 Array = values.Array
 Shape = values.Shape

@@ -14,13 +14,9 @@ from spikeship.hw_models.graph import (
     Neuron,
 )
 from spikeship.hw_models.placement.layer import core_limits, layers
-from spikeship.hw_models.placement.placement import (
-    PlacedLayer,
-    Placement,
-    Rules,
-)
-from spikeship.hw_models.placement.settle import settle
+from spikeship.hw_models.placement.placement import PlacedLayer, Placement, Rules
 from spikeship.hw_models.placement.splits import Split
+from spikeship.hw_models.placer.settle import settle
 
 LOIHI1, LOIHI2 = chips.get("loihi1"), chips.get("loihi2")
 CORE_BITS = 128 * 1024 * 8

@@ -27,7 +27,7 @@ from spikeship.hw_models.graph import (
     SigmaDelta,
     Sparse,
 )
-from spikeship.hw_models.matrix import synapse_matrix
+from spikeship.hw_models.lava.matrix import synapse_matrix
 
 Ints = NDArray[np.int64]
 HOST = -1  # where the input's messages come from

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spikeship.hw_models.counts import LayerCounts, count_events
+from spikeship.hw_models.events.counts import LayerCounts, count_events
 from spikeship.hw_models.graph import FixedGraph
-from spikeship.training.network import INPUT, Add, Layer, Network
+from spikeship.training.ann.network import INPUT, Add, Layer, Network
 
 
 def images(count: int = 24, seed: int = 0) -> Tensor:

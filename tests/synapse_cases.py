@@ -8,8 +8,6 @@ import numpy.typing as npt
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from spikeship.hw_models import reference_sums
-from spikeship.hw_models.engine.layout import to_last
 from spikeship.hw_models.graph import (
     AnySynapse,
     Conv,
@@ -20,8 +18,10 @@ from spikeship.hw_models.graph import (
     Neuron,
     Shape,
 )
-from spikeship.hw_models.sums.sum_choice import Backend
-from spikeship.hw_models.sums.sums import Sums
+from spikeship.hw_models.graph.layout import to_last
+from spikeship.hw_models.reference import sums as reference_sums
+from spikeship.hw_models.simulator.sums.sum_choice import Backend
+from spikeship.hw_models.simulator.sums.sums import Sums
 
 Array = npt.NDArray[Any]
 BACKENDS: tuple[Backend | None, ...] = (None, "int8", "float32", "float64", "events")

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from spiking import chain, images
 from torch import nn
 
-from spikeship.training.activations import QCFS, ClippedReLU
-from spikeship.training.convert import convert
-from spikeship.training.form import FormError, check_form
-from spikeship.training.network import Layer, Network
-from spikeship.training.neurons import SpikingNeuron
+from spikeship.training.ann.activations import QCFS, ClippedReLU
+from spikeship.training.ann.network import Layer, Network
+from spikeship.training.conversion.convert import convert
+from spikeship.training.snn.form import FormError, check_form
+from spikeship.training.snn.neurons import SpikingNeuron
 
 
 @settings(deadline=None, max_examples=60)

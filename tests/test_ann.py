@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from training_runs import config
 
-from spikeship.training.ann import ann_config, evaluate_ann, train_ann
-from spikeship.training.data import DataError, DataSet, Split, load, with_validation
-from spikeship.training.fit_config import FitConfig
-from spikeship.training.models import build
+from spikeship.training.ann.zoo import build
+from spikeship.training.data.load import DataError, DataSet, Split, load, with_validation
+from spikeship.training.fit.classifier import ann_config, evaluate_ann, train_ann
+from spikeship.training.fit.config import FitConfig
 
 
 def test_narrow_networks_train_longer_and_faster() -> None:

@@ -11,9 +11,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from spikeship.training.activations import QCFS, ClippedReLU
-from spikeship.training.checkpoint import CheckpointError, load_ann, save_ann
-from spikeship.training.models import build
+from spikeship.training.ann.activations import QCFS, ClippedReLU
+from spikeship.training.ann.checkpoint import CheckpointError, load_ann, save_ann
+from spikeship.training.ann.zoo import build
 
 SHAPE = (1, 16, 16)
 

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from spikeship.training.augment import Variation, training_images, variation_of, vary
 from spikeship.training.choices import Fill
-from spikeship.training.data import DataError, DataSet, Split
+from spikeship.training.data.augment import Variation, training_images, variation_of, vary
+from spikeship.training.data.load import DataError, DataSet, Split
 
 FILL = torch.tensor([-1.0, -2.0])
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from training_runs import LABELS, config, loss, model, noisy
 
-from spikeship.training.averaging import WeightAverage
-from spikeship.training.fit_config import FitError
-from spikeship.training.loop import fit
-from spikeship.training.state import load_state
+from spikeship.training.fit.averaging import WeightAverage
+from spikeship.training.fit.config import FitError
+from spikeship.training.fit.loop import fit
+from spikeship.training.fit.state import load_state
 
 
 def _weights(network: nn.Module) -> dict[str, Tensor]:

@@ -16,18 +16,18 @@ from spiking import images as smooth_images
 from torch import nn
 
 import cases
-from spikeship.deploy import files
-from spikeship.deploy.evaluate import evaluate_graph
-from spikeship.deploy.fitting import Source
-from spikeship.deploy.inputs import coding_of
-from spikeship.hw_models import reference
-from spikeship.hw_models.counts import count_events
+from spikeship.deploy.io import network_file as files
+from spikeship.deploy.io.inputs import coding_of
+from spikeship.deploy.run.evaluate import evaluate_graph
+from spikeship.deploy.verbs.fitting import Source
+from spikeship.hw_models.events.counts import count_events
+from spikeship.hw_models.events.recording import Recording
 from spikeship.hw_models.graph import FixedGraph
-from spikeship.hw_models.recording import Recording
-from spikeship.hw_models.simulation import Simulation
-from spikeship.hw_models.simulator import simulate
-from spikeship.training.ann import evaluate_ann
-from spikeship.training.encoding import encode
+from spikeship.hw_models.reference import interpreter as reference
+from spikeship.hw_models.simulator.simulation import Simulation
+from spikeship.hw_models.simulator.simulator import simulate
+from spikeship.training.fit.classifier import evaluate_ann
+from spikeship.training.snn.encoding import encode
 
 pytest.importorskip("spikingjelly", reason="spikingjelly is not installed; make installs it")
 import full

@@ -13,8 +13,8 @@ import scale
 import scale_figures
 
 import cases
-from spikeship.deploy import files
-from spikeship.hw_models.simulator import simulate
+from spikeship.deploy.io import network_file as files
+from spikeship.hw_models.simulator.simulator import simulate
 
 
 def test_a_row_is_of_the_network_and_messages_it_names(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ import torch
 import typer
 from spiking import chain, images
 
-from spikeship.deploy.cli import app
-from spikeship.training.convert import convert
-from spikeship.training.encoding import encode
+from spikeship.deploy.cli.app import app
+from spikeship.training.conversion.convert import convert
+from spikeship.training.snn.encoding import encode
 
 ROOT = Path(__file__).parents[1]
 

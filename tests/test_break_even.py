@@ -9,16 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from what_if_cases import dim_images, joules, one_layer, reference
 
-from spikeship.deploy.break_even import crossing
-from spikeship.deploy.counting import Counted, count, place_on
-from spikeship.deploy.rate_energy import RateEnergy
-from spikeship.deploy.rates import most_beyond, most_often, neuron_rates, scaled, share_beyond
-from spikeship.deploy.what_if import Question, _bound, what_if
-from spikeship.deploy.what_if_result import WhatIf
+from spikeship.deploy.analysis.rates import (
+    RateEnergy,
+    most_beyond,
+    most_often,
+    neuron_rates,
+    scaled,
+    share_beyond,
+)
+from spikeship.deploy.analysis.what_if import Question, _bound, what_if
+from spikeship.deploy.analysis.what_if_result import WhatIf, crossing
+from spikeship.deploy.run.counting import Counted, count, place_on
 from spikeship.hw_models import chips
-from spikeship.hw_models.cost.traffic import Traffic
 from spikeship.hw_models.estimate import estimate
-from spikeship.hw_models.placement.place import place
+from spikeship.hw_models.events.traffic import Traffic
+from spikeship.hw_models.placer.place import place
 
 
 @pytest.fixture(scope="module")

@@ -8,14 +8,14 @@ from sklearn.datasets import load_digits
 from spiking import chain, images, residual
 from torch import Tensor, nn
 
-from spikeship.training.activations import QCFS
-from spikeship.training.calibrate import Calibrated, CalibrationError
-from spikeship.training.convert import convert
-from spikeship.training.encoding import encode
-from spikeship.training.fold import fold_batchnorm
-from spikeship.training.network import INPUT, Add, Layer, Network
-from spikeship.training.neurons import SpikingNetwork
-from spikeship.training.observe import evaluate
+from spikeship.training.ann.activations import QCFS
+from spikeship.training.ann.network import INPUT, Add, Layer, Network
+from spikeship.training.conversion.calibrate import Calibrated, CalibrationError
+from spikeship.training.conversion.convert import convert
+from spikeship.training.conversion.fold_batchnorm import fold_batchnorm
+from spikeship.training.snn.encoding import encode
+from spikeship.training.snn.observe import evaluate
+from spikeship.training.snn.spiking_network import SpikingNetwork
 
 STEPS = 8
 
@@ -166,8 +166,6 @@ def test_biases_appear_where_there_were_none_and_v0_leaves_the_weights() -> None
 def test_what_cannot_be_calibrated_is_refused_in_one_line() -> None:
     with pytest.raises(CalibrationError, match="calibrate 'mean' is not known; use bias or v0"):
         convert(chain(), images(2), num_steps=4, calibrate="mean")  # type: ignore[arg-type]
-    with pytest.raises(CalibrationError, match="calibrate is for timing 'local'"):
-        convert(chain(), images(2), num_steps=4, calibrate="bias", timing="paper")
     conv = nn.Conv2d(2, 2, 3, padding=1)
     layers = [
         Layer("a", conv, (INPUT,)),

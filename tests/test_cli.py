@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 import cases
 import helpers
-from spikeship.deploy import files
-from spikeship.deploy.ann import load
-from spikeship.deploy.cli import main
+from spikeship.deploy.cli.app import main
+from spikeship.deploy.io import network_file as files
+from spikeship.deploy.io.classifier import load
 from spikeship.hw_models.graph import Dense, FixedGraph, Input, Neuron, Readout
 
 
@@ -109,7 +109,7 @@ def test_simulate_and_its_recording(trained: Path, tmp_path: Path) -> None:
 
 def _predicted(net: Path, tmp_path: Path) -> list[dict[str, Any]]:
     """Answers on the first five test digits, given as a user's own arrays."""
-    from spikeship.training import data
+    from spikeship.training.data import load as data
 
     images = data.load("digits").split("test").images[:5].numpy()
     np.savez(tmp_path / "mine.npz", x=images)
@@ -146,7 +146,7 @@ def test_verify_without_data_uses_random_messages(trained: Path) -> None:
 def test_a_difference_ends_with_status_1(
     trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from spikeship.hw_models import reference
+    from spikeship.hw_models.reference import interpreter as reference
 
     original = reference.run
 

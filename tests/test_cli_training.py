@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from spikeship.deploy import files
-from spikeship.deploy.cli import main
-from spikeship.deploy.inputs import load_images
-from spikeship.training.checkpoint import load_ann, save_ann
-from spikeship.training.from_nir import from_nir, read_nir
-from spikeship.training.observe import evaluate
+from spikeship.deploy.cli.app import main
+from spikeship.deploy.io import network_file as files
+from spikeship.deploy.io.inputs import load_images
+from spikeship.training.ann.checkpoint import load_ann, save_ann
+from spikeship.training.nir_io.from_nir import from_nir, read_nir
+from spikeship.training.snn.observe import evaluate
 
 DATA = ("--data", "digits", "--quiet")
 

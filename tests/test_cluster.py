@@ -17,13 +17,14 @@ import pytest
 import torch
 
 import helpers
-from spikeship.deploy import cluster, evaluate, files
-from spikeship.deploy.cli import main
-from spikeship.deploy.evaluate import Evaluation, Running, evaluate_graph
-from spikeship.deploy.inputs import Images
-from spikeship.hw_models.early_exit import EarlyExit
+from spikeship.deploy.cli.app import main
+from spikeship.deploy.io import network_file as files
+from spikeship.deploy.io.inputs import Images
+from spikeship.deploy.run import cluster, evaluate
+from spikeship.deploy.run.evaluate import Evaluation, Running, evaluate_graph
 from spikeship.hw_models.graph import Conv, Dense, FixedGraph, Input, Neuron, Readout
-from spikeship.hw_models.reference import StateOverflowError
+from spikeship.hw_models.reference.interpreter import StateOverflowError
+from spikeship.hw_models.simulator.early_exit import EarlyExit
 
 pytest.importorskip("ray")
 

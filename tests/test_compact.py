@@ -8,12 +8,13 @@ from peers.plain_loop import PlainLoop
 from spiking import chain, images, residual
 from torch import Tensor, nn
 
-from spikeship.training import compact
-from spikeship.training.convert import convert
-from spikeship.training.encoding import encode
-from spikeship.training.fold import fold_batchnorm
-from spikeship.training.network import Network
-from spikeship.training.neurons import HeldDropout, SpikingNetwork
+from spikeship.training.ann.network import Network
+from spikeship.training.conversion.convert import convert
+from spikeship.training.conversion.fold_batchnorm import fold_batchnorm
+from spikeship.training.snn import recompute as compact
+from spikeship.training.snn.encoding import encode
+from spikeship.training.snn.neurons import HeldDropout
+from spikeship.training.snn.spiking_network import SpikingNetwork
 
 STEPS = 12
 
@@ -67,7 +68,7 @@ def test_with_dropout_they_are_those_of_autograd(
     mine = gradients(snn, snn)
     snn.checkpointing = False
     monkeypatch.setattr(
-        "spikeship.training.neurons.run",
+        "spikeship.training.snn.spiking_network.run",
         lambda module, inputs, steps: compact.Value(module(*(value.tensor for value in inputs))),
     )
     expected = gradients(snn, snn)

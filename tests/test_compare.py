@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from spikeship.deploy.compare import _Rows
-from spikeship.deploy.inputs import Images
+from spikeship.deploy.analysis.compare import _Rows
+from spikeship.deploy.io.inputs import Images
 
 
 def test_nothing_is_held_against_a_row_aside() -> None:

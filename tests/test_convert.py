@@ -8,14 +8,14 @@ import torch
 from spiking import chain, images, residual
 from torch import nn
 
-from spikeship.training import passage
-from spikeship.training.balance import BalanceError
-from spikeship.training.convert import convert
-from spikeship.training.encoding import Encoding, encode
-from spikeship.training.form import FormError
-from spikeship.training.network import INPUT, Add, Layer, Network
-from spikeship.training.neurons import Scale
-from spikeship.training.observe import evaluate
+from spikeship.training.ann.network import INPUT, Add, Layer, Network
+from spikeship.training.conversion import passage
+from spikeship.training.conversion.balance import BalanceError
+from spikeship.training.conversion.convert import convert
+from spikeship.training.snn.encoding import Encoding, encode
+from spikeship.training.snn.form import FormError
+from spikeship.training.snn.neurons import Scale
+from spikeship.training.snn.observe import evaluate
 
 
 @pytest.mark.parametrize(

@@ -9,16 +9,15 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from spikeship.hw_models import chips
-from spikeship.hw_models.cost.core_work import CoreWork, core_work
-from spikeship.hw_models.cost.kept import Kept
-from spikeship.hw_models.cost.traffic import Traffic, TrafficRecorder
-from spikeship.hw_models.counts import EventCounts
+from spikeship.hw_models.cost.core_work import CoreWork, Kept, core_work
+from spikeship.hw_models.events.counts import EventCounts
+from spikeship.hw_models.events.traffic import Traffic, TrafficRecorder
 from spikeship.hw_models.graph import AnySynapse, Conv, Dense, FixedGraph, Identity, Sparse
-from spikeship.hw_models.matrix import synapse_matrix
+from spikeship.hw_models.lava.matrix import synapse_matrix
 from spikeship.hw_models.placement import demand
 from spikeship.hw_models.placement.placement import Core, PlacedLayer, Placement, Rules
-from spikeship.hw_models.reference import StateOverflowError
-from spikeship.hw_models.simulator import simulate
+from spikeship.hw_models.reference.interpreter import StateOverflowError
+from spikeship.hw_models.simulator.simulator import simulate
 
 LOIHI1, LOIHI2 = chips.get("loihi1"), chips.get("loihi2")
 MESH = (3, 2)  # small, so that ways cross

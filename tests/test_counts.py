@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from spikeship.hw_models.counts import CountError, EventCounts, count_events
-from spikeship.hw_models.fanout import fanout
+from spikeship.hw_models.events.counts import CountError, EventCounts, count_events
+from spikeship.hw_models.events.fanout import fanout
 from spikeship.hw_models.graph import (
     AnySynapse,
     Conv,

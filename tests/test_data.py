@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.datasets import load_digits
 
-from spikeship.training.data import DataError, DataSet, Split, load
+from spikeship.training.data.load import DataError, DataSet, Split, load
 
 Array = npt.NDArray[Any]
 RANDOM = np.random.default_rng(0)

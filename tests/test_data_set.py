@@ -13,8 +13,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spikeship.training.data import DataError, DataSet, Split, load, with_validation
-from spikeship.training.data_set import Chosen
+from spikeship.training.data.data_set import Chosen
+from spikeship.training.data.load import DataError, DataSet, Split, load, with_validation
 
 RANDOM = np.random.default_rng(0)
 SPIKES = RANDOM.integers(-2, 3, (6, 5, 2, 4, 4)).astype(np.int8)
@@ -150,7 +150,7 @@ def test_arrays_that_are_no_messages_are_refused(
 OWN = """
 import numpy as np
 import torch
-from spikeship.training.data import DataSet, Split
+from spikeship.training.data.load import DataSet, Split
 
 def arrays():
     return {"x_train": np.ones((4, 3, 8, 8), np.uint8), "y_train": torch.tensor([0, 1, 2, 6]),

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 from training_runs import LABELS, config, loss, model, noisy
 
-from spikeship.training.loop import fit
-from spikeship.training.processes import shared_statistics
+from spikeship.training.fit.loop import fit
+from spikeship.training.fit.processes import shared_statistics
 
 Results = list[dict[str, Any]]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from spikeship.deploy import files
+from spikeship.deploy.io import network_file as files
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from spikeship.deploy import doctor, install_lava
-from spikeship.deploy.doctor import Finding
+from spikeship.deploy.verbs import doctor, install_lava
+from spikeship.deploy.verbs.doctor import Finding
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_what_does_not_work_says_why_and_what_to_do(findings: dict[str, Finding]
 
 EXAMINE = """
 import sys
-from spikeship.deploy import doctor
+from spikeship.deploy.verbs import doctor
 assert next(found for found in doctor.examine() if found.name == "Lava").works
 print([name for name in sys.modules if name.partition(".")[0] == "lava"])
 """

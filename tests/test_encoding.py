@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import Tensor
 
-from spikeship.training.encoding import (
+from spikeship.training.snn.encoding import (
     Encoding,
     EncodingError,
     InputCoding,

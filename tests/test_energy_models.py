@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import cases
-from spikeship.hw_models.counts import CountError, EventCounts, count_events
 from spikeship.hw_models.energy_models import (
     MODELS,
     ModelEnergy,
@@ -18,6 +17,7 @@ from spikeship.hw_models.energy_models import (
     yan,
 )
 from spikeship.hw_models.energy_models.lemaire_memory import sram_j
+from spikeship.hw_models.events.counts import CountError, EventCounts, count_events
 from spikeship.hw_models.graph import (
     Conv,
     Dense,
@@ -28,7 +28,7 @@ from spikeship.hw_models.graph import (
     Readout,
     Sparse,
 )
-from spikeship.hw_models.simulator import simulate
+from spikeship.hw_models.simulator.simulator import simulate
 
 PICO = 1e-12
 Built = tuple[FixedGraph, EventCounts]

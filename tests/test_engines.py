@@ -6,10 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from float_form import FloatForm
 
 import cases
-from spikeship.hw_models import reference
-from spikeship.hw_models.counts import count_events
+from spikeship.hw_models.events.counts import count_events
+from spikeship.hw_models.events.recording import Recording, first_difference
 from spikeship.hw_models.graph import (
     Delta,
     Dense,
@@ -21,9 +22,8 @@ from spikeship.hw_models.graph import (
     Readout,
     SigmaDelta,
 )
-from spikeship.hw_models.recording import Recording, first_difference
-from spikeship.hw_models.simulator import simulate
-from spikeship.training.float_form import FloatForm
+from spikeship.hw_models.reference import interpreter as reference
+from spikeship.hw_models.simulator.simulator import simulate
 
 
 @pytest.mark.parametrize("name", cases.ZOO)

@@ -11,13 +11,13 @@ from placements import constant, costs, flat, halves, layer, network, placement
 
 from spikeship.hw_models import chips
 from spikeship.hw_models.chips.spec import ChipSpec, Constant, EventCosts, Host
-from spikeship.hw_models.cost.traffic import Traffic
-from spikeship.hw_models.counts import CountError, EventCounts, count_events
-from spikeship.hw_models.early_exit import EarlyExit
 from spikeship.hw_models.estimate import Estimate, estimate
+from spikeship.hw_models.events.counts import CountError, EventCounts, count_events
+from spikeship.hw_models.events.traffic import Traffic
 from spikeship.hw_models.graph import Conv, Dense, FixedGraph, Input, Neuron, Readout
 from spikeship.hw_models.placement.placement import Placement, PlacementError
-from spikeship.hw_models.simulator import simulate
+from spikeship.hw_models.simulator.early_exit import EarlyExit
+from spikeship.hw_models.simulator.simulator import simulate
 
 KEYS = {
     "chip", "num_steps", "chip_steps", "inferences", "synops", "synops_injected", "spikes",

@@ -7,9 +7,9 @@ import pytest
 from placements import flat, halves, layer, network, on_one_core, placement
 
 from spikeship.hw_models import chips
-from spikeship.hw_models.cost.traffic import Traffic
-from spikeship.hw_models.counts import count_events
 from spikeship.hw_models.estimate import estimate
+from spikeship.hw_models.events.counts import count_events
+from spikeship.hw_models.events.traffic import Traffic
 from spikeship.hw_models.graph import Dense, FixedGraph, Input, Neuron
 from spikeship.hw_models.placement.placement import Placement
 

@@ -10,9 +10,9 @@ import pytest
 from estimate_cases import T, many_cores, network
 from PIL import Image
 
-from spikeship.deploy import files
-from spikeship.deploy.cli import main
-from spikeship.deploy.placement_picture import (
+from spikeship.deploy.cli.app import main
+from spikeship.deploy.io import network_file as files
+from spikeship.deploy.report.placement_picture import (
     SHOWN_CHIPS,
     PlacementFigure,
     figure_of,
@@ -22,6 +22,7 @@ from spikeship.deploy.placement_picture import (
 )
 from spikeship.hw_models import chips, energy_models
 from spikeship.hw_models.graph import Dense, FixedGraph, Input, Neuron, Readout
+from spikeship.hw_models.placement import placement_file
 from spikeship.hw_models.placement.placement import Core, PlacedLayer, Placement, Rules
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -72,7 +73,7 @@ def test_the_placement_file_is_the_placement_of_the_estimate(
 ) -> None:
     path = tmp_path / "deep" / "placement.json"
     found = said(tmp_path, "estimate", net, "--chip", chip, "-n", 5, "--placement", path)
-    placement = Placement.from_json(json.loads(path.read_text()))
+    placement = placement_file.from_json(json.loads(path.read_text()))
     assert placement.chip == chip == found["chip"]
     assert placement.cores == found["cores"] == sum(row["cores"] for row in found["layers"])
     assert placement.fits is found["fits"] is True
@@ -104,7 +105,7 @@ def test_rules_reach_the_placement(net: Path, tmp_path: Path) -> None:
         ("single", ("--axons", "single")),
     ):
         found = said(tmp_path, *options, *rules)
-        placement = Placement.from_json(json.loads((tmp_path / "p.json").read_text()))
+        placement = placement_file.from_json(json.loads((tmp_path / "p.json").read_text()))
         cores = [core for layer in placement.layers for core in layer.cores]
         bits[name] = sum(core.synapse_bits for core in cores)
         axons[name] = sum(core.input_axons for core in cores)
@@ -253,7 +254,7 @@ def test_a_core_beyond_its_limit_is_said(tmp_path: Path) -> None:
 def test_the_time_share_is_the_mean_over_steps(net: Path) -> None:
     from estimate_cases import images
 
-    from spikeship.deploy.counting import count
+    from spikeship.deploy.run.counting import count
     from spikeship.hw_models.estimate import estimate
 
     counted = count(network(), images(), seed=0)

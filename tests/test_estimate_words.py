@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spikeship.deploy import files
-from spikeship.deploy.cli import main
-from spikeship.deploy.estimate_verb import _cheaper_below
-from spikeship.hw_models.counts import EventCounts, count_events
+from spikeship.deploy.cli.app import main
+from spikeship.deploy.io import network_file as files
+from spikeship.deploy.verbs.estimate import _cheaper_below
 from spikeship.hw_models.energy_models import get
+from spikeship.hw_models.events.counts import EventCounts, count_events
 from spikeship.hw_models.graph import Dense, FixedGraph, Input, Neuron, Readout
 
 

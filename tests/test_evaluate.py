@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from spikeship.deploy import evaluate
-from spikeship.deploy.check import DeployError
-from spikeship.deploy.evaluate import Running
-from spikeship.deploy.inputs import Images, messages_of
-from spikeship.hw_models.early_exit import EarlyExit
+from spikeship.deploy.errors import DeployError
+from spikeship.deploy.io.inputs import Images, messages_of
+from spikeship.deploy.run import evaluate
+from spikeship.deploy.run.evaluate import Running
+from spikeship.hw_models.events.recording import Recording
 from spikeship.hw_models.graph import Dense, FixedGraph, Input, Neuron, Readout
-from spikeship.hw_models.recording import Recording
+from spikeship.hw_models.simulator.early_exit import EarlyExit
 
 
 @given(st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spikeship.hw_models.graph import Conv, Dense, Sparse
-from spikeship.hw_models.sums import event_kernels as kernels
-from spikeship.hw_models.sums.event_sums import Events, EventSums
-from spikeship.hw_models.sums.weight_bounds import WeightBounds
+from spikeship.hw_models.simulator.sums import event_kernels as kernels
+from spikeship.hw_models.simulator.sums.event_sums import Events, EventSums
+from spikeship.hw_models.simulator.sums.weight_bounds import WeightBounds
 
 Array = npt.NDArray[Any]
 

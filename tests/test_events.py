@@ -12,8 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spikeship.training.data import DataError, load
-from spikeship.training.readers.events import FileRecordings
+from spikeship.training.data.load import DataError, load
+from spikeship.training.data.readers.events import FileRecordings
 
 Array = npt.NDArray[Any]
 EVENT = st.tuples(

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from spikeship.training.models import ARCHITECTURES
+from spikeship.training.ann.zoo import ARCHITECTURES
 
 PATH = Path(__file__).resolve().parent.parent / "benchmarks" / "every_model.py"
 

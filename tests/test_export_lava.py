@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import cases
-from spikeship.deploy.check import DeployError
+from spikeship.deploy.errors import DeployError
 from spikeship.deploy.export.lava import export_lava
-from spikeship.hw_models import reference
+from spikeship.hw_models.reference import interpreter as reference
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 import cases
-from spikeship.deploy import files
-from spikeship.hw_models import reference
+from spikeship.deploy.io import network_file as files
+from spikeship.hw_models.events.recording import first_difference
 from spikeship.hw_models.graph import (
     Conv,
     Delta,
@@ -23,7 +23,7 @@ from spikeship.hw_models.graph import (
     Readout,
     SigmaDelta,
 )
-from spikeship.hw_models.recording import first_difference
+from spikeship.hw_models.reference import interpreter as reference
 
 OLD = Path(__file__).parent / "golden" / "network_version1.safetensors"
 

@@ -9,21 +9,21 @@ import torch
 from spiking import chain, counts_of, images, residual
 from torch import Tensor, nn
 
-from spikeship.deploy.quantize import quantize
-from spikeship.hw_models.simulator import simulate
-from spikeship.training import stdb
-from spikeship.training.convert import convert
-from spikeship.training.encoding import Encoding, InputCoding, encode, encode_train
-from spikeship.training.fit_config import EpochMetrics, FitConfig, FitError
-from spikeship.training.losses import distillation, tet
-from spikeship.training.network import INPUT, Layer, Network
-from spikeship.training.neurons import SpikingNetwork
-from spikeship.training.observe import evaluate
-from spikeship.training.qat import quantization_aware
-from spikeship.training.stdb import finetune, stdb_config
-from spikeship.training.surrogates import SURROGATES
-from spikeship.training.to_nir import to_nir
-from spikeship.training.tuning import Tuning
+from spikeship.deploy.compiler.quantize import quantize
+from spikeship.hw_models.simulator.simulator import simulate
+from spikeship.training.ann.network import INPUT, Layer, Network
+from spikeship.training.conversion.convert import convert
+from spikeship.training.finetuning import stdb
+from spikeship.training.finetuning.losses import distillation, tet
+from spikeship.training.finetuning.stdb import finetune, stdb_config
+from spikeship.training.finetuning.tuning import Tuning
+from spikeship.training.fit.config import EpochMetrics, FitConfig, FitError
+from spikeship.training.nir_io.to_nir import to_nir
+from spikeship.training.quantization.qat import quantization_aware
+from spikeship.training.snn.encoding import Encoding, InputCoding, encode, encode_train
+from spikeship.training.snn.observe import evaluate
+from spikeship.training.snn.spiking_network import SpikingNetwork
+from spikeship.training.snn.surrogates import SURROGATES
 
 STEPS = 6
 X = images(48, seed=9)
@@ -306,11 +306,3 @@ def test_options_that_do_not_fit_are_refused(snn: Any, options: Any, said: str) 
     with pytest.raises(FitError, match=said) as error:
         tune(snn(), config, **options)
     assert "\n" not in str(error.value)
-
-
-def test_the_paper_s_timing_passes_nothing_through_resets() -> None:
-    snn = network()
-    for neuron in snn.neurons.values():
-        neuron.timing = "paper"
-    with pytest.raises(FitError, match="attached"):
-        tune(snn, tuning=Tuning(attached=True))

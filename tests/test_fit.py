@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from training_runs import IMAGES, LABELS, config, loss, model, noisy
 
-from spikeship.training.fit_config import EpochMetrics, FitConfig, FitError
-from spikeship.training.loop import fit
-from spikeship.training.state import load_state
+from spikeship.training.fit.config import EpochMetrics, FitConfig, FitError
+from spikeship.training.fit.loop import fit
+from spikeship.training.fit.state import load_state
 
 
 def _images(indices: Tensor) -> Tensor:

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import helpers
-from spikeship.training.fold import fold_batchnorm
-from spikeship.training.from_onnx import OnnxError, from_onnx
-from spikeship.training.models import build
-from spikeship.training.network import Network
-from spikeship.training.refusal import UnsupportedLayerError
+from spikeship.training.ann.network import Network
+from spikeship.training.ann.zoo import build
+from spikeship.training.conversion.fold_batchnorm import fold_batchnorm
+from spikeship.training.frontends.onnx import OnnxError, from_onnx
+from spikeship.training.frontends.refusal import UnsupportedLayerError
 
 
 class Block(nn.Module):

@@ -12,7 +12,8 @@ from features import digest
 from hypothesis import Phase, find, given, settings
 from hypothesis.vendor.pretty import pretty
 
-from spikeship.hw_models import fixed, reference
+from spikeship.hw_models import fixed
+from spikeship.hw_models.reference import interpreter as reference
 
 SOME = settings(max_examples=30, derandomize=True, database=None, deadline=None)
 

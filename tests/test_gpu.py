@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from spikeship.hw_models.gpu import Gpu, GpuError, measured, model
+from spikeship.hw_models.meters.gpu import Gpu, GpuError, measured, model
 from spikeship.hw_models.meters.measuring import Measurement
 
 

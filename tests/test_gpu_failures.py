@@ -13,7 +13,7 @@ import torch
 from gpu_bench import Meter, bench, subjects, watched
 from reference_subjects import Subject
 
-from spikeship.deploy.check import DeployError
+from spikeship.deploy.errors import DeployError
 from spikeship.hw_models.meters.meter import EnergyMeter, MeterError
 
 pytest.importorskip("onnxscript", reason="onnxscript is not installed; make installs it")

@@ -11,11 +11,11 @@ from onnx import numpy_helper
 from spiking import chain, images, residual
 from torch import nn
 
-from spikeship.deploy import int8_ann
-from spikeship.deploy.check import DeployError
-from spikeship.deploy.int8_ann import float_ann, quantize_int8
-from spikeship.training.ann import evaluate_ann
-from spikeship.training.network import INPUT, Layer, Network
+from spikeship.deploy.errors import DeployError
+from spikeship.deploy.io import int8_classifier as int8_ann
+from spikeship.deploy.io.int8_classifier import float_ann, quantize_int8
+from spikeship.training.ann.network import INPUT, Layer, Network
+from spikeship.training.fit.classifier import evaluate_ann
 
 pytest.importorskip("onnxscript", reason="onnxscript is not installed; make installs it")
 

@@ -17,16 +17,16 @@ from gpu_results import row
 from reference_rows import table
 from reference_subjects import Subject
 
-from spikeship.deploy.ann import load
-from spikeship.deploy.gpu_row import read_gpu_result
-from spikeship.hw_models.gpu import GpuError
+from spikeship.deploy.analysis.gpu_row import read_gpu_result
+from spikeship.deploy.io.classifier import load
+from spikeship.hw_models.meters.gpu import GpuError
 from spikeship.hw_models.meters.meter import EnergyMeter
-from spikeship.training.ann import evaluate_ann
-from spikeship.training.checkpoint import save_ann
-from spikeship.training.convert import convert
-from spikeship.training.models import build
-from spikeship.training.observe import evaluate
-from spikeship.training.to_nir import to_nir, write_nir
+from spikeship.training.ann.checkpoint import save_ann
+from spikeship.training.ann.zoo import build
+from spikeship.training.conversion.convert import convert
+from spikeship.training.fit.classifier import evaluate_ann
+from spikeship.training.nir_io.to_nir import to_nir, write_nir
+from spikeship.training.snn.observe import evaluate
 
 pytest.importorskip("onnxscript", reason="onnxscript is not installed; make installs it")
 

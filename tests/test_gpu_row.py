@@ -11,14 +11,14 @@ from gpu_results import result, row
 from spiking import chain, images
 
 import cases
-from spikeship.deploy import gpu_row
-from spikeship.deploy.ann import Ann
-from spikeship.deploy.gpu_row import gpu_reference, read_gpu_result, read_int8_result
-from spikeship.deploy.inputs import Images
-from spikeship.deploy.references import gpu_rows
-from spikeship.hw_models import gpu
-from spikeship.hw_models.gpu import GpuError
-from spikeship.hw_models.macs import ann_macs
+from spikeship.deploy.analysis import gpu_row
+from spikeship.deploy.analysis.gpu_row import gpu_reference, read_gpu_result, read_int8_result
+from spikeship.deploy.analysis.references import gpu_rows
+from spikeship.deploy.io.classifier import Ann
+from spikeship.deploy.io.inputs import Images
+from spikeship.hw_models.events.macs import ann_macs
+from spikeship.hw_models.meters import gpu
+from spikeship.hw_models.meters.gpu import GpuError
 from spikeship.hw_models.meters.measuring import Measurement
 from spikeship.hw_models.meters.meter import MeterError
 

@@ -8,8 +8,8 @@ import pytest
 from spikeship.hw_models import chips
 from spikeship.hw_models.chips.host import LOIHI1_COLD_STATIC, LOIHI1_HOST, LOIHI1_IDLE_RISE
 from spikeship.hw_models.cost.host_share import HostShare, host_share
-from spikeship.hw_models.cost.traffic import Traffic
-from spikeship.hw_models.counts import count_events
+from spikeship.hw_models.events.counts import count_events
+from spikeship.hw_models.events.traffic import Traffic
 from spikeship.hw_models.graph import Dense, FixedGraph, Input, Readout
 
 

@@ -11,21 +11,21 @@ from spiking import chain, images
 from torch import Tensor, nn
 from training_runs import LABELS, config, loss, model, noisy
 
-from spikeship.deploy.quantize import quantize
-from spikeship.training.activations import QCFS, ClippedReLU
-from spikeship.training.ann import train_ann
-from spikeship.training.convert import convert
-from spikeship.training.data import DataSet, Split
-from spikeship.training.fit_config import FitError
-from spikeship.training.identity import spread, structure
-from spikeship.training.loop import fit
-from spikeship.training.models import build
-from spikeship.training.network import INPUT, Layer, Network
-from spikeship.training.neurons import SpikingNetwork
-from spikeship.training.qat import quantization_aware
-from spikeship.training.stdb import finetune
-from spikeship.training.to_nir import to_nir
-from spikeship.training.tuning import Tuning
+from spikeship.deploy.compiler.quantize import quantize
+from spikeship.training.ann.activations import QCFS, ClippedReLU
+from spikeship.training.ann.network import INPUT, Layer, Network
+from spikeship.training.ann.zoo import build
+from spikeship.training.conversion.convert import convert
+from spikeship.training.data.load import DataSet, Split
+from spikeship.training.finetuning.stdb import finetune
+from spikeship.training.finetuning.tuning import Tuning
+from spikeship.training.fit.classifier import train_ann
+from spikeship.training.fit.config import FitError
+from spikeship.training.fit.identity import spread, structure
+from spikeship.training.fit.loop import fit
+from spikeship.training.nir_io.to_nir import to_nir
+from spikeship.training.quantization.qat import quantization_aware
+from spikeship.training.snn.spiking_network import SpikingNetwork
 
 X, Y = images(24, seed=4), torch.arange(24) % 5
 KEPT = X[:10], Y[:10]

@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from spikeship.training.augment import training_images
-from spikeship.training.data import DataError, DataSet, load, with_validation
-from spikeship.training.readers.image_folder import AREA, RATIO, Pictures
+from spikeship.training.data.augment import training_images
+from spikeship.training.data.load import DataError, DataSet, load, with_validation
+from spikeship.training.data.readers.image_folder import AREA, RATIO, Pictures
 
 COLOURS = {"bird": (200, 40, 0), "cat": (0, 120, 240), "dog": (90, 90, 10)}
 

@@ -10,15 +10,15 @@ import torch
 from PIL import Image
 from torch import nn
 
-from spikeship.deploy import files
-from spikeship.deploy.cli import main
-from spikeship.deploy.evaluate import evaluate_network
-from spikeship.deploy.inputs import CHUNK, load_images, messages_of
-from spikeship.training.ann import evaluate_ann
-from spikeship.training.convert import convert
-from spikeship.training.data import DataError
-from spikeship.training.network import Network
-from spikeship.training.trace import trace
+from spikeship.deploy.cli.app import main
+from spikeship.deploy.io import network_file as files
+from spikeship.deploy.io.inputs import CHUNK, load_images, messages_of
+from spikeship.deploy.run.evaluate import evaluate_network
+from spikeship.training.ann.network import Network
+from spikeship.training.conversion.convert import convert
+from spikeship.training.data.load import DataError
+from spikeship.training.fit.classifier import evaluate_ann
+from spikeship.training.frontends.trace import trace
 
 STEPS = 6
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from synapse_cases import Array, Case, dense_graph, make_case, weights
 
-from spikeship.hw_models.engine.layout import to_last
 from spikeship.hw_models.graph import Conv, Input
-from spikeship.hw_models.sums import int8_product, int8_sums
-from spikeship.hw_models.sums.sums import Sums
+from spikeship.hw_models.graph.layout import to_last
+from spikeship.hw_models.simulator.sums import int8_product, int8_sums
+from spikeship.hw_models.simulator.sums.sums import Sums
 
 
 @pytest.mark.skipif(int8_product.message_limit() == 0, reason="torch has no 8-bit products here")

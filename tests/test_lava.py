@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 import cases
-from spikeship.hw_models import reference
+from spikeship.hw_models.events.recording import first_difference
 from spikeship.hw_models.graph import FixedGraph, Readout
 from spikeship.hw_models.lava import build, runner
 from spikeship.hw_models.lava.axes import from_lava, to_lava
-from spikeship.hw_models.recording import first_difference
+from spikeship.hw_models.reference import interpreter as reference
 
 
 def _equal_on_lava(graph: FixedGraph) -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from spikeship.hw_models import fixed, reference
+from spikeship.hw_models import fixed
+from spikeship.hw_models.events.recording import Recording, first_difference
 from spikeship.hw_models.graph import (
     AnySynapse,
     Conv,
@@ -21,9 +22,9 @@ from spikeship.hw_models.graph import (
     SigmaDelta,
 )
 from spikeship.hw_models.lava import runner
-from spikeship.hw_models.recording import Recording, first_difference
-from spikeship.hw_models.reference import StateOverflowError
-from spikeship.hw_models.simulator import simulate
+from spikeship.hw_models.reference import interpreter as reference
+from spikeship.hw_models.reference.interpreter import StateOverflowError
+from spikeship.hw_models.simulator.simulator import simulate
 
 Array = NDArray[np.int64]
 RAIL = fixed.STATE_RAIL

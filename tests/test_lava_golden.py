@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from spikeship.hw_models import reference, reference_sums
+from spikeship.hw_models.events.recording import Recording
 from spikeship.hw_models.graph import (
     AnySynapse,
     Conv,
@@ -27,7 +27,8 @@ from spikeship.hw_models.graph import (
     Readout,
     SigmaDelta,
 )
-from spikeship.hw_models.recording import Recording
+from spikeship.hw_models.reference import interpreter as reference
+from spikeship.hw_models.reference import sums as reference_sums
 
 Array = NDArray[np.int64]
 

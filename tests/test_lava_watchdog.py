@@ -17,7 +17,7 @@ import pytest
 
 import cases
 import helpers
-from spikeship.deploy import files
+from spikeship.deploy.io import network_file as files
 from spikeship.hw_models.lava import runner
 
 pytestmark = pytest.mark.skipif(
@@ -118,7 +118,7 @@ def _verifying(tmp_path: Path, memory: set[Path]) -> "subprocess.Popen[str]":
     """Start ``spikeship verify`` on a run that takes long, and wait until Lava steps."""
     net = tmp_path / "net.safetensors"
     files.save(cases.graph("conv"), net)
-    code = "import sys; from spikeship.deploy.cli import main; sys.exit(main())"
+    code = "import sys; from spikeship.deploy.cli.app import main; sys.exit(main())"
     command = subprocess.Popen(
         [sys.executable, "-c", code, "verify", str(net), "--against", "lava", "-n", "5000"],
         stdout=subprocess.PIPE,

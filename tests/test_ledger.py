@@ -16,10 +16,10 @@ from torch import nn
 from torch.nn import functional
 
 import cases
-from spikeship.hw_models.counts import EventCounts
+from spikeship.hw_models.events.counts import EventCounts
+from spikeship.hw_models.events.recording import Recording
 from spikeship.hw_models.graph import Conv, Dense, FixedGraph, Input, Neuron, Sparse
-from spikeship.hw_models.recording import Recording
-from spikeship.hw_models.simulator import simulate
+from spikeship.hw_models.simulator.simulator import simulate
 
 pytest.importorskip("neurobench", reason="neurobench is not installed; make installs it")
 import ledger  # noqa: E402

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from training_runs import IMAGES, LABELS, config, loss, model, noisy
 
 from spikeship.hw_models.atomic import replacing
-from spikeship.training.checkpoint import (
+from spikeship.training.ann.checkpoint import (
     CheckpointError,
     load_ann,
     save_ann,
 )
-from spikeship.training.fit_config import EpochMetrics, FitConfig, FitError
-from spikeship.training.loop import fit
-from spikeship.training.models import build
+from spikeship.training.ann.zoo import build
+from spikeship.training.fit.config import EpochMetrics, FitConfig, FitError
+from spikeship.training.fit.loop import fit
 
 
 def _fit(network: nn.Module, settings: FitConfig, path: Path | None = None) -> list[EpochMetrics]:

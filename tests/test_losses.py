@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from spikeship.training.losses import distillation, tet
+from spikeship.training.finetuning.losses import distillation, tet
 
 
 def numbers(*shape: int, seed: int) -> Tensor:

@@ -6,16 +6,16 @@ import torch
 from spiking import chain, images, residual
 
 import cases
-from spikeship.deploy.ann import Ann
-from spikeship.deploy.quantize import quantize
+from spikeship.deploy.compiler.quantize import quantize
+from spikeship.deploy.io.classifier import Ann
 from spikeship.hw_models.energy_models.incoming import layers
-from spikeship.hw_models.fanout import fanout
+from spikeship.hw_models.events.fanout import fanout
+from spikeship.hw_models.events.macs import ann_macs, conv_macs, synapse_macs
 from spikeship.hw_models.graph import Conv, FixedGraph, Input, Neuron, Readout, Sparse
-from spikeship.hw_models.macs import ann_macs, conv_macs, synapse_macs
-from spikeship.hw_models.simulator import simulate
-from spikeship.training.convert import convert
-from spikeship.training.network import Network
-from spikeship.training.to_nir import to_nir
+from spikeship.hw_models.simulator.simulator import simulate
+from spikeship.training.ann.network import Network
+from spikeship.training.conversion.convert import convert
+from spikeship.training.nir_io.to_nir import to_nir
 
 
 @pytest.mark.parametrize(

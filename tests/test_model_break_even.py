@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 import cases
-from spikeship.hw_models.counts import EventCounts, count_events
 from spikeship.hw_models.energy_models import MODELS, ModelEnergy, break_even_rate, get
 from spikeship.hw_models.energy_models.break_even import scaled, spike_rate
+from spikeship.hw_models.events.counts import EventCounts, count_events
 from spikeship.hw_models.graph import Dense, FixedGraph, Input, Neuron, Readout
-from spikeship.hw_models.simulator import simulate
+from spikeship.hw_models.simulator.simulator import simulate
 
 WITH_ANN = ("horowitz:fp32", "horowitz:fp16", "horowitz:int8", "lemaire", "yan")
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from spikeship.training.activations import QCFS, ClippedReLU
-from spikeship.training.fold import fold_batchnorm
-from spikeship.training.form import check_form
-from spikeship.training.models import ARCHITECTURES, build
-from spikeship.training.network import INPUT, Network
-from spikeship.training.trace import trace
+from spikeship.training.ann.activations import QCFS, ClippedReLU
+from spikeship.training.ann.network import INPUT, Network
+from spikeship.training.ann.zoo import ARCHITECTURES, build
+from spikeship.training.conversion.fold_batchnorm import fold_batchnorm
+from spikeship.training.frontends.trace import trace
+from spikeship.training.snn.form import check_form
 
 NARROW = 1 / 32
 

@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 
 from net_files import CUBA, SDNN, SIGMA, conv, dense, write_net
-from spikeship.deploy import files
 from spikeship.deploy.importers import hdf5_dump, netx_file
 from spikeship.deploy.importers.netx import NetxError, read_netx
 from spikeship.deploy.importers.netx_input import input_messages
-from spikeship.hw_models import reference
+from spikeship.deploy.io import network_file as files
 from spikeship.hw_models.graph import (
     Conv,
     Delta,
@@ -26,6 +25,7 @@ from spikeship.hw_models.graph import (
     Readout,
     SigmaDelta,
 )
+from spikeship.hw_models.reference import interpreter as reference
 
 WEIGHT = [[2, -4, 6], [8, 10, -12]]
 BARE = {"type": "input", "shape": [3]}

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from net_files import CUBA, SDNN, SIGMA, conv, dense, write_net
-from spikeship.deploy.cli import main
+from spikeship.deploy.cli.app import main
 from spikeship.deploy.importers.netx import read_netx
-from spikeship.deploy.verify import random_messages
+from spikeship.deploy.run.verify import random_messages
 from spikeship.hw_models.graph import FixedGraph, Input
 
 Verb = Callable[..., dict[str, Any]]

@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from spikeship.deploy.importers.netx import read_netx
-from spikeship.hw_models import reference
+from spikeship.hw_models.events.recording import Recording
 from spikeship.hw_models.graph import (
     Conv,
     Delta,
@@ -27,8 +27,8 @@ from spikeship.hw_models.graph import (
     Readout,
     SigmaDelta,
 )
-from spikeship.hw_models.recording import Recording
-from spikeship.hw_models.simulator import simulate
+from spikeship.hw_models.reference import interpreter as reference
+from spikeship.hw_models.simulator.simulator import simulate
 
 TRUTH = Path(sysconfig.get_path("purelib")) / "tests/lava/lib/dl/netx"
 pytestmark = pytest.mark.skipif(not TRUTH.is_dir(), reason="lava-dl's test data is not installed")

@@ -14,8 +14,8 @@ import net_files
 from net_files import CUBA, SDNN, SIGMA, conv, dense
 from spikeship.deploy.importers.netx import read_netx
 from spikeship.deploy.importers.netx_weights import WeightError, dense_weights
-from spikeship.hw_models import reference
 from spikeship.hw_models.graph import Dense, FixedGraph, Readout, SigmaDelta
+from spikeship.hw_models.reference import interpreter as reference
 
 TRUTH = Path(sysconfig.get_path("purelib")) / "tests/lava/lib/dl/netx"
 pytestmark = pytest.mark.skipif(

@@ -9,15 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from spikeship.training.encoding import InputCoding
-from spikeship.training.network import INPUT, Add, Layer, Network
-from spikeship.training.neurons import (
-    HeldDropout,
-    Reset,
-    Scale,
-    SpikingNetwork,
-    SpikingNeuron,
-)
+from spikeship.training.ann.network import INPUT, Add, Layer, Network
+from spikeship.training.snn.encoding import InputCoding
+from spikeship.training.snn.neurons import HeldDropout, Reset, Scale, SpikingNeuron
+from spikeship.training.snn.spiking_network import SpikingNetwork
 
 SCALAR, PER_CHANNEL = torch.tensor(0.8), torch.tensor([0.5, 0.9, 1.3]).reshape(3, 1, 1)
 

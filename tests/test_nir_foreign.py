@@ -9,11 +9,11 @@ import pytest
 import torch
 from spiking import chain, images
 
-from spikeship.training.convert import convert
-from spikeship.training.encoding import InputCoding
-from spikeship.training.form import FormError
-from spikeship.training.from_nir import FromNirError, from_nir, read_nir
-from spikeship.training.to_nir import to_nir, write_nir
+from spikeship.training.conversion.convert import convert
+from spikeship.training.nir_io.from_nir import FromNirError, from_nir, read_nir
+from spikeship.training.nir_io.to_nir import to_nir, write_nir
+from spikeship.training.snn.encoding import InputCoding
+from spikeship.training.snn.form import FormError
 
 
 def foreign(**neuron: Any) -> nir.NIRGraph:

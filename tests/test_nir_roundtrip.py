@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from spiking import chain, images, residual
 from torch import nn
 
-from spikeship.training.convert import convert
-from spikeship.training.encoding import InputCoding, encode
-from spikeship.training.from_nir import FromNirError, from_nir, read_nir
-from spikeship.training.metadata import KEY, MetadataError, NetworkMetadata
-from spikeship.training.network import INPUT, Add, Layer, Network
-from spikeship.training.neurons import HeldDropout, Scale, SpikingNetwork, SpikingNeuron
-from spikeship.training.to_nir import ToNirError, to_nir, write_nir
+from spikeship.training.ann.network import INPUT, Add, Layer, Network
+from spikeship.training.conversion.convert import convert
+from spikeship.training.nir_io.from_nir import FromNirError, from_nir, read_nir
+from spikeship.training.nir_io.metadata import KEY, MetadataError, NetworkMetadata
+from spikeship.training.nir_io.to_nir import ToNirError, to_nir, write_nir
+from spikeship.training.snn.encoding import InputCoding, encode
+from spikeship.training.snn.neurons import HeldDropout, Scale, SpikingNeuron
+from spikeship.training.snn.spiking_network import SpikingNetwork
 
 
 def everything() -> SpikingNetwork:
@@ -217,13 +218,6 @@ def test_neurons_of_two_resets_are_refused() -> None:
     snn = everything()
     snn.neurons["100%"].reset = "zero"
     with pytest.raises(ToNirError, match="neurons differ in their reset; give all the same"):
-        to_nir(snn)
-
-
-def test_neurons_in_the_papers_frame_are_refused() -> None:
-    snn = everything()
-    snn.neurons["100%"].timing = "paper"
-    with pytest.raises(ToNirError, match="'100%': decides on the V of the step before .* no chip"):
         to_nir(snn)
 
 

@@ -9,20 +9,20 @@ import pytest
 from placements import constant, costs, flat, halves, layer, network, on_one_core, placement
 
 import cases
-from spikeship.deploy.estimate_verb import _bottleneck_line
-from spikeship.deploy.report import _beside
+from spikeship.deploy.report.report import _beside
+from spikeship.deploy.verbs.estimate import _bottleneck_line
 from spikeship.hw_models import chips
 from spikeship.hw_models.chips.spec import ChipSpec, Limit
-from spikeship.hw_models.cost import one_more_core as module
 from spikeship.hw_models.cost.busiest_link import busiest_link
 from spikeship.hw_models.cost.core_work import core_work
-from spikeship.hw_models.cost.one_more_core import OneMore, one_more_core
 from spikeship.hw_models.cost.step_time import step_times
-from spikeship.hw_models.cost.traffic import Traffic
-from spikeship.hw_models.counts import EventCounts, count_events
 from spikeship.hw_models.estimate import Estimate, estimate
+from spikeship.hw_models.events.counts import EventCounts, count_events
+from spikeship.hw_models.events.traffic import Traffic
 from spikeship.hw_models.graph import FixedGraph
 from spikeship.hw_models.placement.placement import Placement
+from spikeship.hw_models.placer import one_more_core as module
+from spikeship.hw_models.placer.one_more_core import OneMore, one_more_core
 
 STEPS = 3
 

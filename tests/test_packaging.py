@@ -32,7 +32,9 @@ def test_wheel_holds_every_module(wheel: Path) -> None:
 def test_wheel_holds_types_and_templates(wheel: Path) -> None:
     packed = set(zipfile.ZipFile(wheel).namelist())
     assert {f"spikeship/{floor}/py.typed" for floor in FLOORS} <= packed
-    templates = {name for name in sources("*") if name.startswith("spikeship/deploy/templates/")}
+    templates = {
+        name for name in sources("*") if name.startswith("spikeship/deploy/report/templates/")
+    }
     assert templates and templates <= packed
 
 

@@ -11,8 +11,8 @@ import pytest
 import results_page
 from typer.main import get_command
 
-from spikeship.deploy.cli import app
-from spikeship.training.models import ARCHITECTURES
+from spikeship.deploy.cli.app import app
+from spikeship.training.ann.zoo import ARCHITECTURES
 
 NAMES = {
     *(f"cifar10-{name}" for name in ("vgg5", "vgg9", "vgg16", "resnet8", "resnet20")),

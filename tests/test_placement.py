@@ -25,11 +25,9 @@ from spikeship.hw_models.graph import (
     Readout,
     Sparse,
 )
-from spikeship.hw_models.placement.place import place
-from spikeship.hw_models.placement.placement import (
-    Rules,
-)
+from spikeship.hw_models.placement.placement import Rules
 from spikeship.hw_models.placement.splits import Split
+from spikeship.hw_models.placer.place import place
 
 
 def test_chips_by_name() -> None:

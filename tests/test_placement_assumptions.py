@@ -8,8 +8,8 @@ from placed_graphs import LOIHI1, LOIHI2, chain, conv_graph, dense_graph
 
 from spikeship.hw_models.chips.spec import ChipSpec
 from spikeship.hw_models.graph import Dense, FixedGraph, Identity, Input, Neuron, Readout
-from spikeship.hw_models.placement.place import place
 from spikeship.hw_models.placement.placement import Rules
+from spikeship.hw_models.placer.place import place
 
 BOTH = pytest.mark.parametrize("chip", [LOIHI1, LOIHI2], ids=["loihi1", "loihi2"])
 

@@ -15,10 +15,10 @@ from spikeship.hw_models.graph import (
     Readout,
     Sparse,
 )
-from spikeship.hw_models.placement import misfits
-from spikeship.hw_models.placement.place import place
 from spikeship.hw_models.placement.placement import Rules
-from spikeship.hw_models.placement.trials import MOST_TRIES, NONE, NOT_TRIED
+from spikeship.hw_models.placer import misfits
+from spikeship.hw_models.placer.place import place
+from spikeship.hw_models.placer.trials import MOST_TRIES, NONE, NOT_TRIED
 
 
 def kernel_graph(channels: int, side: int) -> FixedGraph:

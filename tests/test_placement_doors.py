@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from placed_graphs import LOIHI1, chain, dense_graph
 
-from spikeship.hw_models.cost.traffic import Traffic
+from spikeship.hw_models.events.traffic import Traffic
 from spikeship.hw_models.graph import Delta, GraphError, Input, Neuron, Readout, SigmaDelta
-from spikeship.hw_models.placement.place import place
 from spikeship.hw_models.placement.placement import PlacementError, Rules
+from spikeship.hw_models.placer.place import place
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (3, 0, 2), (-1,)])

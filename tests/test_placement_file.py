@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 from placed_graphs import LOIHI1, chain, conv_graph, dense_graph
 
-from spikeship.hw_models.placement.place import place
-from spikeship.hw_models.placement.placement import Placement, PlacementError
+from spikeship.hw_models.placement import placement_file
+from spikeship.hw_models.placement.placement import PlacementError
+from spikeship.hw_models.placer.place import place
 
 
 def test_a_damaged_file_is_refused_in_one_line() -> None:
-    whole = place(chain(2, 2, 2), LOIHI1).to_json()
-    assert Placement.from_json(whole) == place(chain(2, 2, 2), LOIHI1)
+    whole = placement_file.to_json(place(chain(2, 2, 2), LOIHI1))
+    assert placement_file.from_json(whole) == place(chain(2, 2, 2), LOIHI1)
     core = {**whole["layers"][0]["cores"][0]}
     layer = {**whole["layers"][0]}
     for changes, words in (
@@ -29,22 +30,22 @@ def test_a_damaged_file_is_refused_in_one_line() -> None:
         ({"layers": [7]}, "'name'"),
     ):
         with pytest.raises(PlacementError, match=words) as refused:
-            Placement.from_json({**whole, **changes})
+            placement_file.from_json({**whole, **changes})
         assert "\n" not in str(refused.value)
     with pytest.raises(PlacementError, match="no placement"):
-        Placement.from_json([1])
+        placement_file.from_json([1])
 
 
 def file_of(cores: int = 4) -> dict[str, Any]:
     found = place(chain(2, 2, 2), LOIHI1, cores=cores)
-    data: dict[str, Any] = json.loads(json.dumps(found.to_json()))
+    data: dict[str, Any] = json.loads(json.dumps(placement_file.to_json(found)))
     assert [len(layer["cores"]) for layer in data["layers"]] == [2, 2]
     return data
 
 
 def refused(data: dict[str, Any], words: str) -> None:
     with pytest.raises(PlacementError, match=words) as found:
-        Placement.from_json(data)
+        placement_file.from_json(data)
     assert "\n" not in str(found.value) and "place the network anew" in str(found.value)
 
 
@@ -64,7 +65,7 @@ def test_the_whole_contradicts_its_parts(changes: dict[str, Any], words: str) ->
 @pytest.mark.parametrize("version", [True, 1.0, "1", None])
 def test_a_version_is_a_whole_number(version: Any) -> None:
     with pytest.raises(PlacementError, match="version"):
-        Placement.from_json({**file_of(), "version": version})
+        placement_file.from_json({**file_of(), "version": version})
 
 
 @pytest.mark.parametrize(
@@ -109,7 +110,9 @@ def test_cores_out_of_order_are_refused() -> None:
 
 
 def test_no_tile_has_more_cores_than_fit() -> None:
-    data = json.loads(json.dumps(place(conv_graph(2, 8, 8), LOIHI1, cores=8).to_json()))
+    data = json.loads(
+        json.dumps(placement_file.to_json(place(conv_graph(2, 8, 8), LOIHI1, cores=8)))
+    )
     assert len(data["layers"][0]["cores"]) == 8
     for core in data["layers"][0]["cores"]:
         core["tile"] = [0, 0]
@@ -117,8 +120,10 @@ def test_no_tile_has_more_cores_than_fit() -> None:
 
 
 def test_misfits_are_of_its_layers_and_exceed_something() -> None:
-    data = json.loads(json.dumps(place(dense_graph(2, 2, delay=64), LOIHI1).to_json()))
-    assert not Placement.from_json(data).fits
+    data = json.loads(
+        json.dumps(placement_file.to_json(place(dense_graph(2, 2, delay=64), LOIHI1)))
+    )
+    assert not placement_file.from_json(data).fits
     (misfit,) = data["misfits"]
     refused({**data, "misfits": [{**misfit, "layer": "other"}]}, "names a layer 'other'")
     refused({**data, "misfits": [{**misfit, "need": 62}]}, "says that 62 exceed 62")

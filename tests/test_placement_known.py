@@ -7,8 +7,8 @@ import pytest
 from placed_graphs import LOIHI1, chain, dense_graph, held
 
 from spikeship.hw_models.graph import Conv, FixedGraph, Identity, Input, Neuron
-from spikeship.hw_models.placement.place import place
 from spikeship.hw_models.placement.placement import Rules
+from spikeship.hw_models.placer.place import place
 
 
 def test_a_layer_takes_as_many_cores_as_are_said_and_the_others_the_fewest() -> None:

@@ -19,8 +19,8 @@ from spikeship.hw_models.graph import (
     Readout,
     Sparse,
 )
-from spikeship.hw_models.placement.place import place
 from spikeship.hw_models.placement.placement import Rules
+from spikeship.hw_models.placer.place import place
 
 
 def test_graded_messages_need_loihi2() -> None:

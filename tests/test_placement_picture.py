@@ -8,14 +8,14 @@ import pytest
 from PIL import Image
 from placed_graphs import CORE_BITS, LOIHI1, chain, dense_graph
 
-from spikeship.deploy.placement_picture import (
+from spikeship.deploy.report.placement_picture import (
     PlacementFigure,
     placement_picture,
     write_placement_picture,
 )
 from spikeship.hw_models.graph import FixedGraph
-from spikeship.hw_models.placement.place import place
 from spikeship.hw_models.placement.placement import Placement
+from spikeship.hw_models.placer.place import place
 
 
 def drawn(placement: Placement, tmp_path: Path) -> tuple[str, str]:

@@ -29,12 +29,12 @@ from spikeship.hw_models.graph import (
     Node,
     Readout,
 )
-from spikeship.hw_models.matrix import synapse_matrix
-from spikeship.hw_models.placement import demand
-from spikeship.hw_models.placement.place import place
+from spikeship.hw_models.lava.matrix import synapse_matrix
+from spikeship.hw_models.placement import demand, placement_file
 from spikeship.hw_models.placement.placement import Placement, Rules
-from spikeship.training.models import build
-from spikeship.training.trace import trace
+from spikeship.hw_models.placer.place import place
+from spikeship.training.ann.zoo import build
+from spikeship.training.frontends.trace import trace
 
 RULES = [Rules(a, k) for a in ("population", "single") for k in ("shared", "unshared")]
 # architecture, rules, chips: the others have thousands of cores, which take minutes to recount
@@ -188,8 +188,8 @@ def chain(arch: str) -> FixedGraph:
 
 
 def through_json(found: Placement) -> dict[str, Any]:
-    data: dict[str, Any] = json.loads(json.dumps(found.to_json()))
-    assert Placement.from_json(data) == found
+    data: dict[str, Any] = json.loads(json.dumps(placement_file.to_json(found)))
+    assert placement_file.from_json(data) == found
     return data
 
 

@@ -18,8 +18,9 @@ from placed_graphs import (
 
 from spikeship.hw_models.chips.spec import ChipSpec
 from spikeship.hw_models.cost.core_work import core_work
+from spikeship.hw_models.cost.mesh import chip_and_tile
 from spikeship.hw_models.cost.step_time import step_times
-from spikeship.hw_models.cost.traffic import Traffic
+from spikeship.hw_models.events.traffic import Traffic
 from spikeship.hw_models.graph import (
     Conv,
     Dense,
@@ -27,13 +28,10 @@ from spikeship.hw_models.graph import (
     Input,
     Neuron,
 )
-from spikeship.hw_models.matrix import synapse_matrix
-from spikeship.hw_models.placement.mesh import chip_and_tile
-from spikeship.hw_models.placement.place import place
-from spikeship.hw_models.placement.placement import (
-    Rules,
-)
+from spikeship.hw_models.lava.matrix import synapse_matrix
+from spikeship.hw_models.placement.placement import Rules
 from spikeship.hw_models.placement.splits import Split
+from spikeship.hw_models.placer.place import place
 
 
 def test_output_axons_ask_the_source_for_more_cores() -> None:

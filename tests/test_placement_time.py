@@ -9,14 +9,14 @@ from placed_graphs import LOIHI1, LOIHI2, chain, conv_graph, held
 from spikeship.hw_models.chips.spec import ChipSpec
 from spikeship.hw_models.cost.core_work import core_work
 from spikeship.hw_models.cost.step_time import step_times
-from spikeship.hw_models.cost.traffic import Traffic
+from spikeship.hw_models.events.traffic import Traffic
 from spikeship.hw_models.graph import FixedGraph
-from spikeship.hw_models.placement import fastest
 from spikeship.hw_models.placement.layer import Splits, core_limits, layers
-from spikeship.hw_models.placement.place import place
 from spikeship.hw_models.placement.placement import Placement, Rules
-from spikeship.hw_models.placement.settle import settle
-from spikeship.hw_models.placement.spread import stages
+from spikeship.hw_models.placer import fastest
+from spikeship.hw_models.placer.place import place
+from spikeship.hw_models.placer.settle import settle
+from spikeship.hw_models.placer.spread import stages
 
 CHAINS = ((64, 1000, 1000, 4), (390, 256, 256, 29), (256, 1024, 10))
 

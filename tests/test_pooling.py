@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spikeship.hw_models.engine.layout import permutation
-from spikeship.hw_models.sums import weight_order
-from spikeship.hw_models.sums.pooling import pool
+from spikeship.hw_models.graph.layout import permutation
+from spikeship.hw_models.simulator.sums import weight_order
+from spikeship.hw_models.simulator.sums.pooling import pool
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from spikeship.hw_models import fixed, reference_nodes
-from spikeship.hw_models.engine.populations import population
-from spikeship.hw_models.engine.scan import BLOCK
+from spikeship.hw_models import fixed
 from spikeship.hw_models.graph import Delta, Input, Neuron, Node, Readout, SigmaDelta
-from spikeship.hw_models.reference import StateOverflowError
+from spikeship.hw_models.reference import nodes as reference_nodes
+from spikeship.hw_models.reference.interpreter import StateOverflowError
+from spikeship.hw_models.simulator.cpu.populations import population
+from spikeship.hw_models.simulator.cpu.scan import BLOCK
 
 NEURONS, IMAGES, STEPS = 3, 2, 6
 EDGES = (0, 1, -1, fixed.INPUT_LIMIT, -fixed.INPUT_LIMIT, 40_000, -40_000, 2048, -2049)

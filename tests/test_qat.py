@@ -13,23 +13,24 @@ from spiking import chain, images, residual
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spikeship.deploy.check import DeployError
-from spikeship.deploy.quantize import TRAINING_ROOM, quantize
+from spikeship.deploy.compiler.quantize import TRAINING_ROOM, quantize
+from spikeship.deploy.errors import DeployError
 from spikeship.hw_models import fixed
+from spikeship.hw_models.events.recording import first_difference
 from spikeship.hw_models.graph import FixedGraph, Neuron, Readout
 from spikeship.hw_models.lava import runner
-from spikeship.hw_models.recording import first_difference
-from spikeship.hw_models.simulator import simulate
-from spikeship.training.convert import convert
-from spikeship.training.encoding import InputCoding, encode
-from spikeship.training.from_nir import from_nir, read_nir
-from spikeship.training.integer_grid import GridError
-from spikeship.training.network import INPUT, Add, Layer, Network
-from spikeship.training.neurons import HeldDropout, Scale, SpikingNetwork, SpikingNeuron
-from spikeship.training.observe import observe_ranges
-from spikeship.training.qat import AwareNetwork, quantization_aware
-from spikeship.training.stdb import finetune, stdb_config
-from spikeship.training.to_nir import to_nir, write_nir
+from spikeship.hw_models.simulator.simulator import simulate
+from spikeship.training.ann.network import INPUT, Add, Layer, Network
+from spikeship.training.conversion.convert import convert
+from spikeship.training.finetuning.stdb import finetune, stdb_config
+from spikeship.training.nir_io.from_nir import from_nir, read_nir
+from spikeship.training.nir_io.to_nir import to_nir, write_nir
+from spikeship.training.quantization.integer_grid import GridError
+from spikeship.training.quantization.qat import AwareNetwork, quantization_aware
+from spikeship.training.snn.encoding import InputCoding, encode
+from spikeship.training.snn.neurons import HeldDropout, Scale, SpikingNeuron
+from spikeship.training.snn.observe import observe_ranges
+from spikeship.training.snn.spiking_network import SpikingNetwork
 
 STEPS = 9
 

@@ -9,14 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spikeship.deploy.check import DeployError
-from spikeship.deploy.normalize import normalize
-from spikeship.deploy.quantize import quantize, training_room
-from spikeship.hw_models import reference
+from spikeship.deploy.compiler.normalize import normalize
+from spikeship.deploy.compiler.quantize import quantize, training_room
+from spikeship.deploy.errors import DeployError
 from spikeship.hw_models.graph import Conv, FixedGraph, Neuron, Readout, Sparse
-from spikeship.training.encoding import InputCoding
-from spikeship.training.from_nir import from_nir
-from spikeship.training.metadata import KEY, NetworkMetadata
+from spikeship.hw_models.reference import interpreter as reference
+from spikeship.training.nir_io.from_nir import from_nir
+from spikeship.training.nir_io.metadata import KEY, NetworkMetadata
+from spikeship.training.snn.encoding import InputCoding
 
 STEPS = 6
 

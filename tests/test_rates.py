@@ -8,8 +8,7 @@ import torch
 from estimate_cases import T, images, network
 from what_if_cases import dim_images, one_layer
 
-from spikeship.deploy.counting import Counted, count
-from spikeship.deploy.rates import (
+from spikeship.deploy.analysis.rates import (
     most_beyond,
     most_often,
     neuron_rates,
@@ -18,7 +17,8 @@ from spikeship.deploy.rates import (
     share_beyond,
     spikes_per_step,
 )
-from spikeship.hw_models.cost.traffic import Traffic
+from spikeship.deploy.run.counting import Counted, count
+from spikeship.hw_models.events.traffic import Traffic
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from spikeship.training.augment import Variation
-from spikeship.training.data import DataError, DataSet, Split
-from spikeship.training.fit_config import FitConfig, FitError
-from spikeship.training.models import build
-from spikeship.training.recipe import recipe_for
+from spikeship.training.ann.zoo import build
+from spikeship.training.data.augment import Variation
+from spikeship.training.data.load import DataError, DataSet, Split
+from spikeship.training.fit.config import FitConfig, FitError
+from spikeship.training.fit.recipe import recipe_for
 
 PIXELS = torch.zeros(4, 3, 32, 32, dtype=torch.uint8)
 CIFAR = DataSet(

@@ -11,15 +11,15 @@ from gpu_results import result, row
 from spiking import chain
 from spiking import images as smooth
 
-from spikeship.deploy import references
-from spikeship.deploy.ann import Ann
-from spikeship.deploy.counting import count
-from spikeship.deploy.inputs import Images
-from spikeship.deploy.references import Reference, gpu_rows, quantized_ann_rows
-from spikeship.hw_models import gpu
-from spikeship.hw_models.gpu import GpuError
+from spikeship.deploy.analysis import references
+from spikeship.deploy.analysis.references import Reference, gpu_rows, quantized_ann_rows
+from spikeship.deploy.io.classifier import Ann
+from spikeship.deploy.io.inputs import Images
+from spikeship.deploy.run.counting import count
+from spikeship.hw_models.events.macs import ann_macs
 from spikeship.hw_models.graph import FixedGraph, Input, Neuron, Readout, Sparse
-from spikeship.hw_models.macs import ann_macs
+from spikeship.hw_models.meters import gpu
+from spikeship.hw_models.meters.gpu import GpuError
 from spikeship.hw_models.meters.measuring import Measurement
 
 # 64 places x 4 channels x 9 taps, 16 x 4 x 36, and 64 x 10

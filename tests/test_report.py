@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from spikeship.deploy.report import ReportFigures, table, write_report
+from spikeship.deploy.report.report import ReportFigures, table, write_report
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = '"><script>alert(1)</script>&'
@@ -378,7 +378,7 @@ def test_the_cores_are_drawn_where_a_placement_is_given(
 
     from estimate_cases import many_cores
 
-    from spikeship.deploy.placement_picture import PlacementFigure
+    from spikeship.deploy.report.placement_picture import PlacementFigure
     from spikeship.hw_models import chips
 
     without = Page(write_report(comparison, figures, tmp_path / "without.html"))

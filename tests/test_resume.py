@@ -15,20 +15,20 @@ import torch
 from spiking import chain, images
 from training_runs import LABELS, announced, config, killable, killed_in, loss, model, noisy
 
-from spikeship.training.augment import Variation, vary
-from spikeship.training.convert import convert
-from spikeship.training.fit_config import EpochMetrics, FitError
-from spikeship.training.loop import fit
-from spikeship.training.neurons import SpikingNetwork
-from spikeship.training.progress import MetricsLog
-from spikeship.training.state import TrainingState, load_state
-from spikeship.training.stdb import finetune
+from spikeship.training.conversion.convert import convert
+from spikeship.training.data.augment import Variation, vary
+from spikeship.training.finetuning.stdb import finetune
+from spikeship.training.fit.config import EpochMetrics, FitError
+from spikeship.training.fit.loop import fit
+from spikeship.training.fit.progress import MetricsLog
+from spikeship.training.fit.state import TrainingState, load_state
+from spikeship.training.snn.spiking_network import SpikingNetwork
 
 SETTINGS = {"epochs": 5, "batch_size": 3, "checkpoint_every": 2, "optimizer": "adam"}
 
 # processes forked from one that has imported the loop, but has not started any thread
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["spikeship.training.loop"])
+CONTEXT.set_forkserver_preload(["spikeship.training.fit.loop"])
 
 
 def _equal(one: TrainingState, other: TrainingState) -> None:

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spikeship.hw_models import fixed
-from spikeship.hw_models.weight_grid import WeightGrid
-from spikeship.training.rounding import WeightRounding, bias_units
+from spikeship.hw_models.graph.weight_grid import WeightGrid
+from spikeship.training.quantization.rounding import WeightRounding, bias_units
 
 
 @settings(max_examples=100)

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from spikeship.hw_models import fixed
-from spikeship.training import scan as scans
-from spikeship.training.scan import Rule, scan
-from spikeship.training.surrogates import SURROGATES, PotentialSurrogate, surrogate
+from spikeship.training.snn import scan as scans
+from spikeship.training.snn.scan import Rule, scan
+from spikeship.training.snn.surrogates import SURROGATES, PotentialSurrogate, surrogate
 
 STEPS, BATCH, SHAPE = 20, 2, (3, 4, 5)
 ENGINES: dict[str, Any] = {"plain": scans._Plain, "compiled": scans._Compiled}

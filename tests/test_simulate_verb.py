@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from spikeship.deploy import files, record_file
-from spikeship.deploy.check import DeployError
-from spikeship.deploy.cli import main
-from spikeship.deploy.inputs import images_for, messages_of
-from spikeship.hw_models import reference
+from spikeship.deploy.cli.app import main
+from spikeship.deploy.errors import DeployError
+from spikeship.deploy.io import network_file as files
+from spikeship.deploy.io import record_file
+from spikeship.deploy.io.inputs import images_for, messages_of
+from spikeship.hw_models.events.recording import Recording
 from spikeship.hw_models.graph import Conv, Dense, FixedGraph, Input, Neuron, Readout
-from spikeship.hw_models.recording import Recording
+from spikeship.hw_models.reference import interpreter as reference
 
 STEPS = 10
 Run = Callable[..., dict[str, Any]]

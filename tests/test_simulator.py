@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 import cases
-from spikeship.hw_models import reference
-from spikeship.hw_models.counts import count_events
-from spikeship.hw_models.early_exit import EarlyExit
+from spikeship.hw_models.events.counts import count_events
+from spikeship.hw_models.events.recording import first_difference
 from spikeship.hw_models.graph import Dense, FixedGraph, Input, Neuron, Readout
-from spikeship.hw_models.recording import first_difference
-from spikeship.hw_models.reference import StateOverflowError
-from spikeship.hw_models.simulator import Simulator, simulate
-from spikeship.hw_models.stream import Stream
+from spikeship.hw_models.reference import interpreter as reference
+from spikeship.hw_models.reference.interpreter import StateOverflowError
+from spikeship.hw_models.simulator.early_exit import EarlyExit
+from spikeship.hw_models.simulator.simulator import Simulator, simulate
+from spikeship.hw_models.simulator.stream import Stream
 
 SOME = ("residual_pooled", "lower_rail", "pool_dense", "current")
 

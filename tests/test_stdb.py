@@ -9,22 +9,22 @@ import torch
 from spiking import chain, images
 from torch import Tensor, nn
 
-from spikeship.deploy.quantize import quantize
-from spikeship.hw_models.simulator import simulate
-from spikeship.training.compact import Value, run
-from spikeship.training.convert import convert
-from spikeship.training.data import load
-from spikeship.training.encoding import InputCoding, encode
-from spikeship.training.fit_config import FitConfig
-from spikeship.training.loop import fit
-from spikeship.training.network import INPUT, Layer, Network
-from spikeship.training.neurons import SpikingNetwork
-from spikeship.training.observe import evaluate, observe_ranges
-from spikeship.training.scan import Rule, scan
-from spikeship.training.stdb import finetune, stdb_config
-from spikeship.training.surrogates import SURROGATES, SurrogateName
-from spikeship.training.to_nir import to_nir
-from spikeship.training.tuning import Tuning
+from spikeship.deploy.compiler.quantize import quantize
+from spikeship.hw_models.simulator.simulator import simulate
+from spikeship.training.ann.network import INPUT, Layer, Network
+from spikeship.training.conversion.convert import convert
+from spikeship.training.data.load import load
+from spikeship.training.finetuning.stdb import finetune, stdb_config
+from spikeship.training.finetuning.tuning import Tuning
+from spikeship.training.fit.config import FitConfig
+from spikeship.training.fit.loop import fit
+from spikeship.training.nir_io.to_nir import to_nir
+from spikeship.training.snn.encoding import InputCoding, encode
+from spikeship.training.snn.observe import evaluate, observe_ranges
+from spikeship.training.snn.recompute import Value, run
+from spikeship.training.snn.scan import Rule, scan
+from spikeship.training.snn.spiking_network import SpikingNetwork
+from spikeship.training.snn.surrogates import SURROGATES, SurrogateName
 
 Digits = tuple[Network, Tensor, Tensor, Tensor, Tensor]
 STEPS = 12

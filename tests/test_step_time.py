@@ -13,7 +13,7 @@ from spikeship.hw_models import chips
 from spikeship.hw_models.cost.core_work import core_work
 from spikeship.hw_models.cost.regions import Regions, axis_taps, segments
 from spikeship.hw_models.cost.step_time import StepTimes, bottleneck, step_times
-from spikeship.hw_models.cost.traffic import Traffic
+from spikeship.hw_models.events.traffic import Traffic
 from spikeship.hw_models.graph import Conv, Dense, FixedGraph, Input, Neuron, Readout
 from spikeship.hw_models.placement.placement import Placement
 

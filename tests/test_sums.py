@@ -10,8 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synapse_cases import BACKENDS, Array, Case, convs, dense_graph, denses, make_case, weights
 
-from spikeship.hw_models import reference_sums
-from spikeship.hw_models.engine.layout import to_last
 from spikeship.hw_models.graph import (
     Conv,
     Dense,
@@ -23,10 +21,12 @@ from spikeship.hw_models.graph import (
     SigmaDelta,
     Sparse,
 )
-from spikeship.hw_models.reference_sums import StateOverflowError
-from spikeship.hw_models.sums import int8_product
-from spikeship.hw_models.sums.sum_choice import Backend, Choice, Work
-from spikeship.hw_models.sums.sums import Sums
+from spikeship.hw_models.graph.layout import to_last
+from spikeship.hw_models.reference import sums as reference_sums
+from spikeship.hw_models.reference.sums import StateOverflowError
+from spikeship.hw_models.simulator.sums import int8_product
+from spikeship.hw_models.simulator.sums.sum_choice import Backend, Choice, Work
+from spikeship.hw_models.simulator.sums.sums import Sums
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from spikeship.training.surrogates import (
+from spikeship.training.snn.surrogates import (
     NEVER,
     SURROGATES,
     PotentialSurrogate,

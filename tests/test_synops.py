@@ -6,14 +6,15 @@ import torch
 from spiking import chain, counts_of, images, residual
 from torch import Tensor, nn
 
-from spikeship.deploy.quantize import quantize
-from spikeship.hw_models.fanout import fanout
-from spikeship.training.convert import convert
-from spikeship.training.encoding import encode
-from spikeship.training.network import INPUT, Layer, Network
-from spikeship.training.neurons import Scale, SpikingNetwork
-from spikeship.training.synops import synops
-from spikeship.training.to_nir import to_nir
+from spikeship.deploy.compiler.quantize import quantize
+from spikeship.hw_models.events.fanout import fanout
+from spikeship.training.ann.network import INPUT, Layer, Network
+from spikeship.training.conversion.convert import convert
+from spikeship.training.finetuning.synops import synops
+from spikeship.training.nir_io.to_nir import to_nir
+from spikeship.training.snn.encoding import encode
+from spikeship.training.snn.neurons import Scale
+from spikeship.training.snn.spiking_network import SpikingNetwork
 
 STEPS = 9
 

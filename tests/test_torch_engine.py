@@ -11,15 +11,20 @@ import torch
 from hypothesis import HealthCheck, given, settings
 
 import cases
-from spikeship.hw_models import reference
-from spikeship.hw_models.counts import count_events
-from spikeship.hw_models.device import products as torch_products
-from spikeship.hw_models.device.engine import DeviceEngine, run
-from spikeship.hw_models.device.products import FloatProduct, Int8Product, exact_products, product
+from spikeship.hw_models.events.counts import count_events
+from spikeship.hw_models.events.recording import first_difference
 from spikeship.hw_models.graph import Conv, Delta, Dense, FixedGraph, Input, Neuron, Readout
-from spikeship.hw_models.recording import first_difference
-from spikeship.hw_models.reference import StateOverflowError
-from spikeship.hw_models.simulation import Simulation
+from spikeship.hw_models.reference import interpreter as reference
+from spikeship.hw_models.reference.interpreter import StateOverflowError
+from spikeship.hw_models.simulator.simulation import Simulation
+from spikeship.hw_models.simulator.torch_device import products as torch_products
+from spikeship.hw_models.simulator.torch_device.engine import DeviceEngine, run
+from spikeship.hw_models.simulator.torch_device.products import (
+    FloatProduct,
+    Int8Product,
+    exact_products,
+    product,
+)
 
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 DEVICES = ["cpu", pytest.param("cuda", marks=CUDA)]

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spikeship.training.activations import QCFS, ClippedReLU
-from spikeship.training.fold import FoldError, fold_batchnorm
-from spikeship.training.models import build
-from spikeship.training.network import INPUT, Add, Layer, Network
-from spikeship.training.refusal import UnsupportedLayerError
-from spikeship.training.trace import TraceError, trace
+from spikeship.training.ann.activations import QCFS, ClippedReLU
+from spikeship.training.ann.network import INPUT, Add, Layer, Network
+from spikeship.training.ann.zoo import build
+from spikeship.training.conversion.fold_batchnorm import FoldError, fold_batchnorm
+from spikeship.training.frontends.refusal import UnsupportedLayerError
+from spikeship.training.frontends.trace import TraceError, trace
 
 
 class Residual(nn.Module):

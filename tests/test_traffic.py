@@ -8,12 +8,12 @@ from graphs import Case, cases
 from hypothesis import assume, given, settings
 from placements import network
 
-from spikeship.hw_models.cost.traffic import Traffic, TrafficRecorder, senders
-from spikeship.hw_models.counts import CountError, EventCounts
+from spikeship.hw_models.events.counts import CountError, EventCounts
+from spikeship.hw_models.events.recording import Recording
+from spikeship.hw_models.events.traffic import Traffic, TrafficRecorder, senders
 from spikeship.hw_models.graph import Conv, FixedGraph, Input, Neuron, Readout
-from spikeship.hw_models.recording import Recording
-from spikeship.hw_models.reference import StateOverflowError
-from spikeship.hw_models.simulator import simulate
+from spikeship.hw_models.reference.interpreter import StateOverflowError
+from spikeship.hw_models.simulator.simulator import simulate
 
 
 def images(count: int, steps: int = 4) -> np.ndarray:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spikeship.training.fit_config import FitError
-from spikeship.training.tuning import Tuning
+from spikeship.training.finetuning.tuning import Tuning
+from spikeship.training.fit.config import FitError
 
 
 def test_t_goes_down_evenly_and_stays_for_the_last_third() -> None:

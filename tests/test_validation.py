@@ -28,8 +28,8 @@ from validation.rows import Row, read_rows
 
 from spikeship.hw_models import chips
 from spikeship.hw_models.chips.host import LOIHI1_HOST, LOIHI1_IDLE_RISE
-from spikeship.hw_models.placement.place import place
 from spikeship.hw_models.placement.placement import PlacementError
+from spikeship.hw_models.placer.place import place
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "validation.md"
 BRANCHES = (0, 1, 2, 4, 6, 8, 10)

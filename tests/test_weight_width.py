@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from spikeship.deploy.check import DeployError
-from spikeship.deploy.weight_width import with_weight_bits
+from spikeship.deploy.compiler.weight_width import with_weight_bits
+from spikeship.deploy.errors import DeployError
 from spikeship.hw_models import chips, fixed
 from spikeship.hw_models.graph import Conv, Dense, FixedGraph, Input, Neuron, Readout, Sparse
-from spikeship.hw_models.placement.place import place
+from spikeship.hw_models.placer.place import place
 
 
 def one_layer(weight: Any, bits: int = 8) -> FixedGraph:

@@ -13,21 +13,21 @@ from matplotlib.figure import Figure
 from torch import nn
 from what_if_cases import joules, reference
 
-from spikeship.deploy import what_if_picture
-from spikeship.deploy.check import DeployError
-from spikeship.deploy.counting import Counted, count
-from spikeship.deploy.quantize import quantize
-from spikeship.deploy.rates import scaled
-from spikeship.deploy.what_if import Question, runs_needed, what_if
-from spikeship.deploy.what_if_picture import alt_text, write_what_if_picture
-from spikeship.deploy.what_if_result import WhatIf
+from spikeship.deploy.analysis.rates import scaled
+from spikeship.deploy.analysis.what_if import Question, runs_needed, what_if
+from spikeship.deploy.analysis.what_if_result import WhatIf
+from spikeship.deploy.compiler.quantize import quantize
+from spikeship.deploy.errors import DeployError
+from spikeship.deploy.report import what_if_picture
+from spikeship.deploy.report.what_if_picture import alt_text, write_what_if_picture
+from spikeship.deploy.run.counting import Counted, count
 from spikeship.hw_models import chips
 from spikeship.hw_models.estimate import estimate
 from spikeship.hw_models.graph import FixedGraph
-from spikeship.hw_models.placement.place import place
-from spikeship.training.convert import convert
-from spikeship.training.to_nir import to_nir
-from spikeship.training.trace import trace
+from spikeship.hw_models.placer.place import place
+from spikeship.training.conversion.convert import convert
+from spikeship.training.frontends.trace import trace
+from spikeship.training.nir_io.to_nir import to_nir
 
 QUESTION = Question(
     steps=(2, T, 9), weight_bits=(8, 4), rates=(0.0, 0.5, 1.0), chips=("loihi1", "loihi2")

@@ -9,10 +9,10 @@ import pytest
 from estimate_cases import network
 from what_if_cases import one_layer
 
-from spikeship.deploy import files
-from spikeship.deploy.cli import main
-from spikeship.deploy.what_if_verb import _break_even_line
-from spikeship.hw_models.macs import ann_macs
+from spikeship.deploy.cli.app import main
+from spikeship.deploy.io import network_file as files
+from spikeship.deploy.verbs.what_if import _break_even_line
+from spikeship.hw_models.events.macs import ann_macs
 
 
 @pytest.fixture(scope="module")

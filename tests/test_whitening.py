@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from spikeship.training.models import build
-from spikeship.training.whitening import whiten
+from spikeship.training.ann.whitening import whiten
+from spikeship.training.ann.zoo import build
 
 
 def _images(count: int = 60) -> torch.Tensor:

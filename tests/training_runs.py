@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spikeship.training import checkpoint
-from spikeship.training.fit_config import EpochMetrics, FitConfig
-from spikeship.training.loop import fit
+from spikeship.training.ann import checkpoint
+from spikeship.training.fit.config import EpochMetrics, FitConfig
+from spikeship.training.fit.loop import fit
 
 LABELS = torch.arange(50) % 3
 IMAGES = torch.randn(50, 6, generator=torch.Generator().manual_seed(2)) + LABELS[:, None]

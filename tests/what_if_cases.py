@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 from estimate_cases import images, network
 
-from spikeship.deploy.counting import Counted, count
-from spikeship.deploy.inputs import Images
-from spikeship.deploy.references import Reference
+from spikeship.deploy.analysis.references import Reference
+from spikeship.deploy.io.inputs import Images
+from spikeship.deploy.run.counting import Counted, count
 from spikeship.hw_models import chips
 from spikeship.hw_models.estimate import estimate
 from spikeship.hw_models.graph import Dense, FixedGraph, Input, Readout
-from spikeship.hw_models.placement.place import place
+from spikeship.hw_models.placer.place import place
 
 
 def reference(energy_j: float, low: float | None = None, high: float | None = None) -> Reference:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeship.hw_models.counts import count_events
-from spikeship.hw_models.fanout import fanout
+from spikeship.hw_models.events.counts import count_events
+from spikeship.hw_models.events.fanout import fanout
+from spikeship.hw_models.events.recording import Recording
 from spikeship.hw_models.graph import AnySynapse, FixedGraph, Readout
-from spikeship.hw_models.recording import Recording
 
 Array = NDArray[Any]
 

@@ -6,8 +6,9 @@ import torch
 from spikingjelly.activation_based import functional, neuron, surrogate
 from torch import Tensor, nn
 
-from spikeship.training.network import INPUT
-from spikeship.training.neurons import HeldDropout, SpikingNetwork, SpikingNeuron
+from spikeship.training.ann.network import INPUT
+from spikeship.training.snn.neurons import HeldDropout, SpikingNeuron
+from spikeship.training.snn.spiking_network import SpikingNetwork
 
 
 class Jelly(nn.Module):

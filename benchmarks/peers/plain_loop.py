@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spikeship.training.network import INPUT
-from spikeship.training.neurons import HeldDropout, SpikingNetwork, SpikingNeuron
+from spikeship.training.ann.network import INPUT
+from spikeship.training.snn.neurons import HeldDropout, SpikingNeuron
+from spikeship.training.snn.spiking_network import SpikingNetwork
 
 ALPHA, BETA, NEVER = 0.3, 0.01, -1000.0
 

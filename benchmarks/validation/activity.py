@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeship.hw_models.arrivals import ARRIVING, CONNECTED, EFFECTIVE, POOLED, arrivals
-from spikeship.hw_models.counts import (
+from spikeship.hw_models.events.arrivals import ARRIVING, CONNECTED, EFFECTIVE, POOLED, arrivals
+from spikeship.hw_models.events.counts import (
     EventCounts,
     LocalCounts,
     local_steps,

@@ -9,8 +9,8 @@ from spikeship.hw_models.cost.core_energy import core_energy
 from spikeship.hw_models.cost.core_work import CoreWork
 from spikeship.hw_models.cost.step_time import step_times
 from spikeship.hw_models.estimate import Estimate, estimate
-from spikeship.hw_models.placement.place import place
 from spikeship.hw_models.placement.placement import Placement, PlacementError
+from spikeship.hw_models.placer.place import place
 from validation.activity import count, rates_of
 from validation.build import Network, build
 from validation.fields import RowError

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from spikeship.deploy.check import DeployError
+from spikeship.deploy.errors import DeployError
 from spikeship.hw_models import lava
 from spikeship.hw_models.graph import FixedGraph
 from spikeship.hw_models.lava.build import build, write_plan

@@ -27,7 +27,7 @@ from spikeship.hw_models.graph import (
     Shape,
     SigmaDelta,
 )
-from spikeship.hw_models.parts import MAX_MESSAGE
+from spikeship.hw_models.graph.checks import MAX_MESSAGE
 
 __all__ = ["NetxError", "read_netx"]
 

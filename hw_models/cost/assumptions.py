@@ -1,7 +1,7 @@
 """What an estimate rests on and what it leaves out, in sentences that go with its numbers."""
 
 from spikeship.hw_models.chips.spec import ChipSpec
-from spikeship.hw_models.cost.traffic import Traffic
+from spikeship.hw_models.events.traffic import Traffic
 from spikeship.hw_models.graph import FixedGraph
 from spikeship.hw_models.placement import demand
 from spikeship.hw_models.placement.placement import Placement

@@ -11,7 +11,7 @@ from spikeship.hw_models.cost.flows import flows
 from spikeship.hw_models.cost.mesh import Link, Mesh
 from spikeship.hw_models.cost.regions import all_regions
 from spikeship.hw_models.cost.step_time import StepTimes
-from spikeship.hw_models.cost.traffic import Traffic
+from spikeship.hw_models.events.traffic import Traffic
 from spikeship.hw_models.graph import FixedGraph
 from spikeship.hw_models.placement import demand
 from spikeship.hw_models.placement.placement import Placement

@@ -13,7 +13,7 @@ from scipy.sparse import csr_matrix
 
 from spikeship.hw_models.cost.operations import synapse_counts
 from spikeship.hw_models.cost.regions import Regions, Steps, axis_taps, inside, segments
-from spikeship.hw_models.cost.traffic import Sent
+from spikeship.hw_models.events.traffic import Sent
 from spikeship.hw_models.graph import AnySynapse, Array, Conv, Dense, Identity, Sparse
 from spikeship.hw_models.placement.placement import Range
 

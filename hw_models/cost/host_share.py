@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from spikeship.hw_models.chips.spec import ChipSpec, Constant, Host
-from spikeship.hw_models.cost.traffic import Traffic
-from spikeship.hw_models.fanout import fanout
+from spikeship.hw_models.events.fanout import fanout
+from spikeship.hw_models.events.traffic import Traffic
 from spikeship.hw_models.graph import FixedGraph, Identity
 from spikeship.hw_models.placement import demand
 

@@ -7,7 +7,7 @@ from spikeship.hw_models.chips.spec import ChipSpec
 from spikeship.hw_models.cost.core_energy import COMPONENTS, Component
 from spikeship.hw_models.cost.core_work import CoreWork
 from spikeship.hw_models.cost.regions import Steps
-from spikeship.hw_models.counts import LayerRates, Rates
+from spikeship.hw_models.events.counts import LayerRates, Rates
 from spikeship.hw_models.graph import FixedGraph
 from spikeship.hw_models.placement import demand
 from spikeship.hw_models.placement.placement import Placement

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from spikeship.hw_models.chips.spec import ChipSpec
 from spikeship.hw_models.cost.flows import Flows
 from spikeship.hw_models.graph import Array
 from spikeship.hw_models.placement.placement import Core
@@ -127,3 +128,14 @@ class Mesh:
 
     def _router(self, chip: Array, x: Array, y: Array) -> Array:
         return np.asarray((chip * self.height + y) * self.width + x, dtype=np.int64)
+
+
+def chip_and_tile(index: int, chip: ChipSpec) -> tuple[int, tuple[int, int]]:
+    """Chip and tile (x, y) of the placement's core of this index.
+
+    Cores fill a tile, tiles a row of the mesh, and every second row runs back, so that cores that
+    follow each other lie side by side.
+    """
+    on_chip, core = divmod(index, chip.cores_per_chip.value)
+    y, x = divmod(core // chip.cores_per_tile.value, chip.mesh_width.value)
+    return on_chip, (x if y % 2 == 0 else chip.mesh_width.value - 1 - x, y)

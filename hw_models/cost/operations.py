@@ -13,7 +13,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from spikeship.hw_models.cost.regions import Regions, Segment, Steps, axis_taps, segments
-from spikeship.hw_models.cost.traffic import Sent
+from spikeship.hw_models.events.traffic import Sent
 from spikeship.hw_models.graph import AnySynapse, Array, Conv, Dense, Identity, Sparse
 
 WORD = 64  # bits of synaptic memory read at a time

@@ -7,7 +7,6 @@ column of a paper can be had and set beside the chip's own: ``estimate`` maps a 
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from spikeship.hw_models.counts import EventCounts
 from spikeship.hw_models.energy_models.davies import Davies
 from spikeship.hw_models.energy_models.horowitz import FORMATS, Horowitz
 from spikeship.hw_models.energy_models.keras_spiking import DEVICES, KerasSpiking
@@ -15,6 +14,7 @@ from spikeship.hw_models.energy_models.lemaire import Lemaire
 from spikeship.hw_models.energy_models.model import EnergyModel, LayerEnergy, ModelEnergy
 from spikeship.hw_models.energy_models.sanafe import SanaFe
 from spikeship.hw_models.energy_models.yan import Yan, break_even_rate
+from spikeship.hw_models.events.counts import EventCounts
 from spikeship.hw_models.graph import FixedGraph
 
 __all__ = [

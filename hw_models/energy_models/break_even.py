@@ -12,9 +12,9 @@ from math import prod
 
 import numpy as np
 
-from spikeship.hw_models.cost.traffic import spiking
-from spikeship.hw_models.counts import EventCounts, LayerCounts
 from spikeship.hw_models.energy_models.incoming import layers
+from spikeship.hw_models.events.counts import EventCounts, LayerCounts
+from spikeship.hw_models.events.traffic import spiking
 from spikeship.hw_models.graph import Array, FixedGraph
 
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from spikeship.hw_models.chips.spec import Constant
-from spikeship.hw_models.counts import EventCounts
 from spikeship.hw_models.energy_models.incoming import Layer
 from spikeship.hw_models.energy_models.model import (
     ModelEnergy,
@@ -13,6 +12,7 @@ from spikeship.hw_models.energy_models.model import (
     picojoules,
     priced,
 )
+from spikeship.hw_models.events.counts import EventCounts
 from spikeship.hw_models.graph import FixedGraph
 
 _TABLE = "Davies et al., IEEE Micro 38(1), 2018, Table 2 (14 nm, 0.75 V, pre-silicon)"

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from spikeship.hw_models.chips.spec import Constant, Level
-from spikeship.hw_models.counts import EventCounts
 from spikeship.hw_models.energy_models.incoming import Layer
 from spikeship.hw_models.energy_models.model import (
     LayerEnergy,
@@ -13,6 +12,7 @@ from spikeship.hw_models.energy_models.model import (
     assembled,
     picojoules,
 )
+from spikeship.hw_models.events.counts import EventCounts
 from spikeship.hw_models.graph import FixedGraph
 
 _ISSCC = "Horowitz, ISSCC 2014 (45 nm, 0.9 V)"

@@ -8,8 +8,9 @@ mean fan-out; the total stays exact.
 from dataclasses import dataclass
 from math import prod
 
-from spikeship.hw_models.counts import CountError, EventCounts, LayerRates
-from spikeship.hw_models.fanout import fanout
+from spikeship.hw_models.events.counts import CountError, EventCounts, LayerRates
+from spikeship.hw_models.events.fanout import fanout
+from spikeship.hw_models.events.macs import synapse_macs
 from spikeship.hw_models.graph import (
     AnySynapse,
     Conv,
@@ -19,7 +20,6 @@ from spikeship.hw_models.graph import (
     Input,
     Sparse,
 )
-from spikeship.hw_models.macs import synapse_macs
 
 
 @dataclass(frozen=True)

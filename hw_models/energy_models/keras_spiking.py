@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from spikeship.hw_models.chips.spec import Constant, Level
-from spikeship.hw_models.counts import EventCounts
 from spikeship.hw_models.energy_models.incoming import Layer, connections
 from spikeship.hw_models.energy_models.model import (
     LayerEnergy,
@@ -18,6 +17,7 @@ from spikeship.hw_models.energy_models.model import (
     assembled,
     picojoules,
 )
+from spikeship.hw_models.events.counts import EventCounts
 from spikeship.hw_models.graph import FixedGraph, Input, Readout
 
 _PACKAGE = "keras-spiking, ModelEnergy.devices"

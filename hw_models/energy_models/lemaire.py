@@ -29,10 +29,10 @@ from typing import NamedTuple
 import numpy as np
 
 from spikeship.hw_models.chips.spec import Level
-from spikeship.hw_models.counts import EventCounts
 from spikeship.hw_models.energy_models.incoming import Incoming, Layer, connections
 from spikeship.hw_models.energy_models.lemaire_memory import CONSTANTS, PAPER, sram_j
 from spikeship.hw_models.energy_models.model import LayerEnergy, ModelEnergy, assembled
+from spikeship.hw_models.events.counts import EventCounts
 from spikeship.hw_models.graph import (
     AnySynapse,
     Conv,

@@ -6,9 +6,9 @@ from fractions import Fraction
 from typing import Any, ClassVar, Literal, Protocol
 
 from spikeship.hw_models.chips.spec import Constant, Level
-from spikeship.hw_models.counts import EventCounts
 from spikeship.hw_models.energy_models.break_even import BreakEven, break_even, scaled, spike_rate
 from spikeship.hw_models.energy_models.incoming import Layer, layers
+from spikeship.hw_models.events.counts import EventCounts
 from spikeship.hw_models.graph import FixedGraph
 
 PICO = 1e-12

@@ -20,12 +20,12 @@ from math import ceil, log2
 from types import MappingProxyType
 
 from spikeship.hw_models.chips.spec import Constant, Kind, Level
-from spikeship.hw_models.counts import EventCounts
 from spikeship.hw_models.energy_models.incoming import Incoming, Layer
 from spikeship.hw_models.energy_models.model import PICO, LayerEnergy, ModelEnergy, assembled
+from spikeship.hw_models.events.counts import EventCounts
 from spikeship.hw_models.graph import FixedGraph, Input
-from spikeship.hw_models.nodes import GradedNode
-from spikeship.hw_models.parts import MAX_GRADED
+from spikeship.hw_models.graph.checks import MAX_GRADED
+from spikeship.hw_models.graph.nodes import GradedNode
 
 _PAPER = "Yan et al., arXiv 2409.08290v4, as public summaries of it quote"
 _SPREAD = "low, high: the 50 % by which its authors vary their coefficients"

@@ -29,7 +29,7 @@ from spikeship.hw_models.graph import (
     pooled_shape,
 )
 from spikeship.hw_models.lava.axes import lava_shape, to_lava
-from spikeship.hw_models.matrix import synapse_matrix
+from spikeship.hw_models.lava.matrix import synapse_matrix
 
 Plan = dict[str, Any]
 Array = NDArray[np.int64]

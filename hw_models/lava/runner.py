@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spikeship.hw_models.events.recording import Recording
 from spikeship.hw_models.graph import FixedGraph
 from spikeship.hw_models.lava.axes import from_lava, to_lava
 from spikeship.hw_models.lava.build import Plan, build, write_plan
-from spikeship.hw_models.recording import Recording
-from spikeship.hw_models.reference import check_messages
+from spikeship.hw_models.reference.interpreter import check_messages
 
 STALL_S = 300.0
 POLL_S = 0.05

@@ -1,10 +1,7 @@
 """Placement: which block of which layer lies on which core, and what does not fit."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
-
-from spikeship.hw_models.placement.contradiction import contradiction
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 LimitName = Literal[
     "none",
@@ -24,8 +21,6 @@ AxonRule = Literal["population", "single"]
 Kernels = Literal["shared", "unshared"]
 Range = tuple[int, int]
 MEMORY: tuple[LimitName, ...] = ("synaptic memory", "state memory")
-
-FORMAT, VERSION = "spikeship placement", 1
 
 
 class PlacementError(ValueError):
@@ -198,123 +193,3 @@ class Placement:
     def reasons(self) -> tuple[str, ...]:
         """What does not fit, a line each."""
         return tuple(misfit.line(self.chip) for misfit in self.misfits)
-
-    def to_json(self) -> dict[str, Any]:
-        """Everything as plain lists, numbers and strings, with the format's version."""
-        return {"format": FORMAT, "version": VERSION, **asdict(self)}
-
-    @classmethod
-    def from_json(cls, data: Any) -> "Placement":
-        """Read what :meth:`to_json` gave, after JSON made lists of its tuples.
-
-        Raises:
-            PlacementError: it is something else, of another version, or damaged.
-        """
-        if not isinstance(data, Mapping) or data.get("format") != FORMAT:
-            raise PlacementError("no placement: 'format' is missing; write it with to_json")
-        if type(data.get("version")) is not int or data["version"] != VERSION:
-            raise PlacementError(
-                f"placement of version {data.get('version')!r}, where this reads {VERSION}; place "
-                "the network anew"
-            )
-        found = cls(
-            chip=_get(data, "chip", str),
-            rules=_rules(_get(data, "rules", Mapping)),
-            layers=tuple(_layer(each) for each in _get(data, "layers", list | tuple)),
-            chips=_count(data, "chips"),
-            misfits=tuple(_misfit(each) for each in _get(data, "misfits", list | tuple)),
-            assumptions=_texts(data, "assumptions"),
-            injected=_texts(data, "injected"),
-        )
-        wrong = contradiction(found)
-        if wrong is not None:
-            raise PlacementError(f"damaged placement: {wrong}; place the network anew")
-        return found
-
-
-def _get(data: Any, key: str, kind: Any) -> Any:
-    if not isinstance(data, Mapping) or not isinstance(data.get(key), kind):
-        raise PlacementError(
-            f"damaged placement: {key!r} is missing or of a wrong kind; place the network anew"
-        )
-    return data[key]
-
-
-def _count(data: Any, key: str) -> int:
-    value = _get(data, key, int)
-    if isinstance(value, bool) or value < 0:
-        raise PlacementError(f"damaged placement: {key!r} is {value!r}; place the network anew")
-    return int(value)
-
-
-def _texts(data: Any, key: str) -> tuple[str, ...]:
-    values = _get(data, key, list | tuple)
-    if not all(isinstance(value, str) for value in values):
-        raise PlacementError(f"damaged placement: {key!r} is no list of strings; place anew")
-    return tuple(values)
-
-
-def _choice(data: Any, key: str, choices: Any) -> Any:
-    value = _get(data, key, str)
-    if value not in get_args(choices):
-        raise PlacementError(
-            f"damaged placement: {key!r} is {value!r}, not one of {', '.join(get_args(choices))}"
-        )
-    return value
-
-
-def _pair(data: Any, key: str) -> tuple[int, int]:
-    values = _get(data, key, list | tuple)
-    if len(values) != 2 or not all(type(value) is int and value >= 0 for value in values):
-        raise PlacementError(f"damaged placement: {key!r} is {values!r}, not two counts")
-    return (values[0], values[1])
-
-
-def _range(data: Any, key: str) -> Range:
-    low, high = _pair(data, key)
-    if low >= high:
-        raise PlacementError(f"damaged placement: {key!r} is {low}..{high}, an empty range")
-    return (low, high)
-
-
-def _rules(data: Any) -> Rules:
-    return Rules(_choice(data, "axons", AxonRule), _choice(data, "kernels", Kernels))
-
-
-def _layer(data: Any) -> PlacedLayer:
-    return PlacedLayer(
-        name=_get(data, "name", str),
-        channel_groups=_count(data, "channel_groups"),
-        row_tiles=_count(data, "row_tiles"),
-        column_tiles=_count(data, "column_tiles"),
-        compartments=_count(data, "compartments"),
-        limit=_choice(data, "limit", LimitName),
-        cores=tuple(_core(each) for each in _get(data, "cores", list | tuple)),
-    )
-
-
-def _core(data: Any) -> Core:
-    return Core(
-        layer=_get(data, "layer", str),
-        channels=_range(data, "channels"),
-        rows=_range(data, "rows"),
-        columns=_range(data, "columns"),
-        chip=_count(data, "chip"),
-        tile=_pair(data, "tile"),
-        compartments=_count(data, "compartments"),
-        synapse_bits=_count(data, "synapse_bits"),
-        state_bits=_count(data, "state_bits"),
-        input_axons=_count(data, "input_axons"),
-        output_axons=_count(data, "output_axons"),
-    )
-
-
-def _misfit(data: Any) -> Misfit:
-    return Misfit(
-        layer=_get(data, "layer", str),
-        limit=_choice(data, "limit", LimitName),
-        need=_count(data, "need"),
-        have=_count(data, "have"),
-        change=_get(data, "change", str),
-        assumed=_get(data, "assumed", bool),
-    )

@@ -1,0 +1,1 @@
+"""Stages, chips and what-ifs side by side."""

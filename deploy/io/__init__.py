@@ -1,0 +1,1 @@
+"""Files and inputs that verbs read and write."""

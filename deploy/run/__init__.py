@@ -1,0 +1,1 @@
+"""Networks run on images: simulated, verified, counted."""

@@ -1,0 +1,151 @@
+"""The verb ``what-if``: a network's cost around where it is, as JSON and as a picture."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from rich import box
+from rich.table import Table
+
+from spikeship.deploy.analysis.references import gpu_rows
+from spikeship.deploy.analysis.what_if import Question, runs_needed, what_if
+from spikeship.deploy.errors import DeployError
+from spikeship.deploy.io import classifier as anns
+from spikeship.deploy.io import network_file as files
+from spikeship.deploy.io.inputs import images_for
+from spikeship.deploy.report.report import energy_range, si
+from spikeship.deploy.report.what_if_picture import write_what_if_picture
+from spikeship.deploy.run.evaluate import Running
+from spikeship.deploy.verbs.console import DONE, NO, Voice, check_writable
+from spikeship.hw_models.atomic import replacing
+from spikeship.training.nir_io.from_nir import read_nir
+
+JSON_NAME, PICTURE_NAME = "what-if.json", "what-if.svg"
+Number = TypeVar("Number", int, float)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What what-if was asked for.
+
+    Attributes:
+        net: the network's file. data: name of the set. data_dir: its folder.
+        question: what to vary.
+        output: folder to write to.
+        snn: the float network it was quantized from, to quantize it anew. ann: the classifier, for
+            the GPU's row. gpu_result: that row as it was measured elsewhere. gpu_utilisation: share
+            of its peak rate at which it is modelled instead.
+        limit: images at most. seed: of the encoding. device: what runs the integers.
+    """
+
+    net: Path
+    data: str
+    data_dir: Path | None
+    question: Question
+    output: Path
+    snn: Path | None = None
+    ann: Path | None = None
+    gpu_result: Path | None = None
+    gpu_utilisation: float | None = None
+    limit: int | None = None
+    seed: int = 0
+    device: str = "cpu"
+
+
+def run(voice: Voice, request: Request) -> int:
+    """Estimate a network around where it is, and write DIR/what-if.json and DIR/what-if.svg."""
+    for name in (JSON_NAME, PICTURE_NAME):
+        check_writable(request.output / name)
+    graph = files.load(request.net)
+    images = images_for(graph, request.data, request.data_dir, request.limit)
+    network = None if request.snn is None else read_nir(request.snn)
+    ann = None
+    if request.ann is not None:
+        ann = anns.load(request.ann, input_shape=graph.input.shape)
+    gpu = gpu_rows(
+        graph, images, ann=ann, result=request.gpu_result, utilisation=request.gpu_utilisation
+    )
+    runs = runs_needed(request.question, network is not None)
+    with voice.progress(runs * len(images.values), "images") as progress:
+        found = what_if(
+            graph,
+            images,
+            request.question,
+            gpu,
+            seed=request.seed,
+            network=network,
+            running=Running(device=request.device),
+            progress=progress,
+        )
+    result = found.to_json()
+    with replacing(request.output / JSON_NAME) as temporary:  # both files, or neither
+        temporary.write_text(json.dumps(result, indent=2) + "\n")
+        write_what_if_picture(result, request.output / PICTURE_NAME)
+    _tell(voice, request.output, result)
+    voice.result({**result, "output": str(request.output)})
+    return DONE if any(point["fits"] for point in result["points"]) else NO
+
+
+def numbers(option: str, text: str | None, kind: Callable[[str], Number]) -> tuple[Number, ...]:
+    """The numbers of an option, as ``4,8,16`` gives them; none where it is empty.
+
+    Raises:
+        DeployError: something else than such numbers.
+    """
+    if not text:
+        return ()
+    try:
+        return tuple(kind(word) for word in text.split(","))
+    except ValueError:
+        what = "whole numbers" if kind is int else "numbers"
+        raise DeployError(
+            f"{option}: {text!r} is no list of {what}; give for example 4,8"
+        ) from None
+
+
+def _tell(voice: Voice, output: Path, result: Mapping[str, Any]) -> None:
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for heading in ("varied", "chip", "energy", "range", "latency", "cores", "memory", "accuracy"):
+        justify: Literal["left", "right"] = "left" if heading in ("varied", "chip") else "right"
+        shown.add_column(heading, justify=justify, no_wrap=True)
+    names = {"steps": "T", "weight_bits": "bits", "rate": "rate x"}
+    for point in result["points"]:
+        energy, accuracy = point["energy_j"], point["accuracy"]
+        shown.add_row(
+            f"{names[point['axis']]} {point['at']:g}",
+            point["chip"],
+            si(energy["value"], "J"),
+            energy_range(energy),
+            si(point["latency_s"], "s"),
+            f"{point['cores']:,}" + ("" if point["fits"] else " !"),
+            f"{point['synapse_bits'] / 8192:,.0f} KiB",
+            "–" if accuracy is None else f"{accuracy:.1%}",
+        )
+    voice.say(shown)
+    if not all(point["fits"] for point in result["points"]):
+        voice.say("!: does not fit; the reasons are in the JSON")
+    for line in result["left_out"]:
+        voice.say(f"left out: {line}")
+    for found in result["break_even"]:
+        voice.say(_break_even_line(found, result["references"]))
+    for line in result["assumptions"]:
+        voice.say(f"- {line}")
+    voice.say(f"{output / JSON_NAME}, {output / PICTURE_NAME}")
+
+
+def _break_even_line(found: Mapping[str, Any], references: list[dict[str, Any]]) -> str:
+    kind = next(row["kind"] for row in references if row["name"] == found["against"])
+    head = f"break-even of {found['chip']} against {found['against']} ({kind})"
+    value = found["value"]
+    ends = [found[end]["factor"] for end in ("low", "high")]
+    between = " to ".join("none" if end is None else f"{end:.3g}" for end in ends)
+    if value["factor"] is not None:
+        return (
+            f"{head}: at {value['factor']:.3g} times the rate ({between}), "
+            f"{value['spikes_per_step']:.3g} spikes a neuron and step"
+        )
+    if ends == [None, None]:
+        return f"{head}: none, {value['why']}"
+    return f"{head}: none, {value['why']}; within the ranges {between} times the rate"

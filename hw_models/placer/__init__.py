@@ -1,0 +1,1 @@
+"""The search for a placement: which neurons share a core."""

@@ -1,0 +1,1 @@
+"""The slow interpreter that defines what integers do, step by step."""

@@ -1,0 +1,1 @@
+"""The fast simulator: the same spikes as the reference."""

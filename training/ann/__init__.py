@@ -1,0 +1,1 @@
+"""Classifiers: their modules, architectures, first weights and files."""

@@ -1,0 +1,1 @@
+"""From a classifier to a spiking network: thresholds, biases, batch norm."""

@@ -1,0 +1,1 @@
+"""Image sets: what they are, where they are read from, how they are varied."""

@@ -1,0 +1,1 @@
+"""Training a spiking network through time."""

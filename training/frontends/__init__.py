@@ -1,0 +1,1 @@
+"""From a user's own module or ONNX file to a network."""

@@ -1,0 +1,221 @@
+"""The ONNX operators a Network can hold, each turned into its layers."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from spikeship.training.ann.network import Add
+from spikeship.training.frontends.pools import MaxPool, average_for_max, global_average, refuse_max
+from spikeship.training.frontends.refusal import RefusalError
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class OnnxNode:
+    """One node of a graph.
+
+    Attributes:
+        inputs: names of what it reads, "" where one is left out.
+        attributes: its attributes by name; strings are str.
+        constants: every value known to depend on no image, by name.
+        shape: shape of the image-dependent value it reads, batch axis first, where known.
+        max_pool: what becomes of max pools; see ``trace``.
+    """
+
+    inputs: Sequence[str]
+    attributes: dict[str, Any]
+    constants: dict[str, Array]
+    shape: tuple[int, ...] | None
+    max_pool: MaxPool = "refuse"
+
+    def weights(self, place: int, axes: int | None = None) -> Array:
+        """Constant input of this place, as float32.
+
+        Raises:
+            RefusalError: it is no constant, or has another number of axes.
+        """
+        value = self.constants.get(self.inputs[place]) if place < len(self.inputs) else None
+        if value is None:
+            raise RefusalError(f"input {place} is no constant; export it with constant weights")
+        if axes is not None and value.ndim != axes:
+            raise RefusalError(f"input {place} has {value.ndim} axes, {axes} are known")
+        return value.astype(np.float32)
+
+    def bias(self, place: int, axes: int | None = None) -> Array | None:
+        """As :meth:`weights`, but None where the input is left out."""
+        if place >= len(self.inputs) or not self.inputs[place]:
+            return None
+        return self.weights(place, axes)
+
+    def only(self, **allowed: Sequence[Any]) -> None:
+        """Refuse attributes with other values than these.
+
+        Raises:
+            RefusalError: an attribute has another value.
+        """
+        for name, values in allowed.items():
+            if name in self.attributes and self.attributes[name] not in values:
+                raise RefusalError(f"{name} is {self.attributes[name]!r}; export it without")
+
+
+def _fill(layer: nn.Conv2d | nn.Linear, weight: Array, bias: Array | None) -> None:
+    layer.weight = nn.Parameter(torch.tensor(weight))
+    layer.bias = None if bias is None else nn.Parameter(torch.tensor(bias))
+
+
+def _padding(node: OnnxNode) -> tuple[int, int]:
+    node.only(auto_pad=("NOTSET", ""))
+    pads = node.attributes.get("pads", [0, 0, 0, 0])
+    if len(pads) != 4 or pads[:2] != pads[2:]:
+        raise RefusalError(f"pads {pads}; pad both axes alike on both sides")
+    return pads[0], pads[1]
+
+
+def _conv(node: OnnxNode) -> list[nn.Module]:
+    weight = node.weights(1, axes=4)
+    groups = node.attributes.get("group", 1)
+    conv = nn.Conv2d(
+        weight.shape[1] * groups,
+        weight.shape[0],
+        weight.shape[2:],
+        tuple(node.attributes.get("strides", (1, 1))),
+        _padding(node),
+        tuple(node.attributes.get("dilations", (1, 1))),
+        groups,
+        device="meta",  # draws no weights
+    )
+    _fill(conv, weight, node.bias(2, axes=1))
+    return [conv]
+
+
+def _linear(weight: Array, bias: Array | None) -> nn.Linear:
+    linear = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
+    _fill(linear, weight, bias)
+    return linear
+
+
+def _gemm(node: OnnxNode) -> list[nn.Module]:
+    node.only(alpha=(1.0,), beta=(1.0,), transA=(0,))
+    weight, bias = node.weights(1, axes=2), node.bias(2)
+    if not node.attributes.get("transB", 0):
+        weight = weight.T
+    if bias is not None:
+        if bias.size not in (1, len(weight)) or bias.shape[:-1] not in ((), (1,)):
+            raise RefusalError(f"adds an array of shape {bias.shape}; give one number a unit")
+        bias = np.broadcast_to(bias.reshape(-1), len(weight))
+    return [_linear(weight, bias)]
+
+
+def _matmul(node: OnnxNode) -> list[nn.Module]:
+    weight = node.weights(1, axes=2)
+    return [_linear(weight.T, None)]
+
+
+def _average_pool(node: OnnxNode) -> list[nn.Module]:
+    kernel = tuple(node.attributes["kernel_shape"])
+    if len(kernel) != 2:
+        raise RefusalError(f"pools {len(kernel)} axes, 2 are known")
+    node.only(ceil_mode=(0,), dilations=([1, 1],))
+    padding = _padding(node)
+    if any(padding) and not node.attributes.get("count_include_pad", 0):
+        raise RefusalError("padding that is not counted; leave out the padding")
+    return [nn.AvgPool2d(kernel, tuple(node.attributes.get("strides", (1, 1))), padding)]
+
+
+def _max_pool(node: OnnxNode) -> list[nn.Module]:
+    kernel = tuple(node.attributes["kernel_shape"])
+    if len(kernel) != 2:
+        raise RefusalError(f"pools {len(kernel)} axes, 2 are known")
+    if node.max_pool == "refuse":
+        refuse_max(kernel)
+    node.only(auto_pad=("NOTSET", "", "VALID"))
+    pool = average_for_max(
+        kernel,
+        node.attributes.get("strides", (1, 1)),
+        max(node.attributes.get("pads", (0,))),
+        node.attributes.get("dilations", (1, 1)),
+        bool(node.attributes.get("ceil_mode", 0)),
+    )
+    return [pool]
+
+
+def _reduce_mean(node: OnnxNode) -> list[nn.Module]:
+    axes = node.attributes.get("axes")
+    if axes is None:
+        given = node.bias(1)
+        axes = [] if given is None else [int(axis) for axis in given]
+    return global_average(node.shape, axes, bool(node.attributes.get("keepdims", 1)))
+
+
+def _batch_norm(node: OnnxNode) -> list[nn.Module]:
+    node.only(training_mode=(0,), spatial=(1,))
+    factor, offset, mean, variance = (node.weights(place, axes=1) for place in range(1, 5))
+    norm = nn.BatchNorm2d(len(mean), node.attributes.get("epsilon", 1e-5))
+    norm.weight, norm.bias = nn.Parameter(torch.tensor(factor)), nn.Parameter(torch.tensor(offset))
+    norm.running_mean, norm.running_var = torch.tensor(mean), torch.tensor(variance)
+    return [norm]
+
+
+def _dropout(node: OnnxNode) -> list[nn.Module]:
+    ratio = node.attributes.get("ratio", 0.5)
+    given = node.bias(1)
+    return [nn.Dropout(ratio if given is None else float(given))]
+
+
+def _add(node: OnnxNode) -> list[nn.Module]:
+    if node.inputs[0] == node.inputs[1]:
+        raise RefusalError("adds a value to itself; scale the weights before it instead")
+    return [Add()]
+
+
+def _flatten(node: OnnxNode) -> list[nn.Module]:
+    rank = len(node.shape) if node.shape else 0
+    if node.attributes.get("axis", 1) not in (1, 1 - rank):
+        raise RefusalError("flattens other axes; flatten all but the batch")
+    return [] if rank == 2 else [nn.Flatten()]
+
+
+def _reshape(node: OnnxNode) -> list[nn.Module]:
+    if node.shape is None:
+        return [nn.Flatten()]  # behind a refused node, where nothing can be said
+    target = [int(n) for n in node.weights(1)]
+    if not node.attributes.get("allowzero", 0):
+        target = [
+            node.shape[place] if n == 0 and place < len(node.shape) else n
+            for place, n in enumerate(target)
+        ]
+    whole = math.prod(node.shape)
+    if target.count(-1) == 1:
+        target[target.index(-1)] = whole // max(1, -math.prod(target))
+    if tuple(target) == node.shape:
+        return []
+    if target != [node.shape[0], whole // node.shape[0]]:
+        raise RefusalError(f"turns shape {node.shape} into {target}; flatten all but the batch")
+    return [nn.Flatten()]
+
+
+LAYERS: dict[str, Callable[[OnnxNode], list[nn.Module]]] = {
+    "Conv": _conv,
+    "Gemm": _gemm,
+    "MatMul": _matmul,
+    "Relu": lambda node: [nn.ReLU()],
+    "AveragePool": _average_pool,
+    "GlobalAveragePool": lambda node: global_average(node.shape, (2, 3), True),
+    "ReduceMean": _reduce_mean,
+    "MaxPool": _max_pool,
+    "BatchNormalization": _batch_norm,
+    "Add": _add,
+    "Flatten": _flatten,
+    "Reshape": _reshape,
+    "Dropout": _dropout,
+    "Identity": lambda node: [],
+}
+# a max pool is read only to be replaced
+KNOWN = ", ".join(name for name in LAYERS if name != "MaxPool")
