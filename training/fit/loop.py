@@ -3,32 +3,30 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
-from spikeship.hw_models.atomic import sweep
 from spikeship.training.ann.checkpoint import fingerprint
 from spikeship.training.fit.averaging import WeightAverage
 from spikeship.training.fit.config import EpochMetrics, FitConfig, FitError
-from spikeship.training.fit.generators import generator_states, restore_generators, seed_generators
+from spikeship.training.fit.generators import seed_generators
 from spikeship.training.fit.identity import images_seen, structure
+from spikeship.training.fit.optimizer import make_optimizer, set_rate, shrink
 from spikeship.training.fit.processes import (
     add_up,
-    gather,
     make_fabric,
     on_first,
     share,
     shared_statistics,
 )
 from spikeship.training.fit.progress import MetricsLog, progress_bar
-from spikeship.training.fit.state import TrainingState, load_state, save_state
+from spikeship.training.fit.run import Run
 
 # Below so many multiplications for a sample a step takes a few milliseconds. There one thread was
 # measured as fast as several, and 5 times as fast and more where cores are busy.
@@ -114,85 +112,133 @@ def fit(
             "validated": validate is not None,
             **(purpose or {}),
         }
-    optimizer = _optimizer(model, config, parameter_groups)
+    optimizer = make_optimizer(model, config, parameter_groups)
     steps = -(-len(labels) // config.batch_size)
     average = WeightAverage(model, config.averaging * steps) if config.averaging else None
-    run = _Run(fabric, model, optimizer, description, state_path, average)
+    run = Run(fabric, model, optimizer, description, state_path, average)
     run.resume()
     objective, stepper = fabric.setup(_Objective(model, loss), optimizer)
-    hidden = quiet or not fabric.is_global_zero
+    loop = _Loop(run, config, images_of, labels, objective, stepper, after_step, steps)
     try:
         with ExitStack() as stack:
             stack.enter_context(_same_threads())
             if fabric.world_size > 1 and fabric.device.type == "cuda":
                 stack.enter_context(shared_statistics(model))
             log = stack.enter_context(_log(fabric, config, run, steps))
-            progress = stack.enter_context(progress_bar(hidden))
+            progress = stack.enter_context(progress_bar(quiet or not fabric.is_global_zero))
             done = len(run.history) * steps + run.step
             task = progress.add_task("", total=config.epochs * steps, completed=done)
             for epoch in range(len(run.history), config.epochs):
                 if on_epoch is not None:
                     on_epoch(epoch)
-                order = _order(fabric, config.seed, epoch, len(labels))
-                batches = torch.split(order, config.batch_size)
-                sums, seconds = run.enter_epoch()
-                began = time.perf_counter() - seconds
-                model.train()
-                for batch in batches[run.step :]:
-                    rate = config.rate(epoch, (run.step + 0.5) / steps)
-                    for group in optimizer.param_groups:
-                        group["lr"] = rate * group.get("rate_factor", 1.0)
-                    mine, count = share(batch, fabric)
-                    x = fabric.to_device(images_of(mine))
-                    y = fabric.to_device(labels[mine])
-                    if _work(model, x) < _SMALL:
-                        torch.set_num_threads(1)
-                    value, scores = objective(x, y)
-                    stepper.zero_grad()
-                    # averaged over the processes, this is the mean over the batch
-                    fabric.backward(value * (count * fabric.world_size / len(batch)))
-                    if config.clip_norm is not None:
-                        fabric.clip_gradients(
-                            objective,
-                            optimizer,
-                            max_norm=config.clip_norm,
-                            error_if_nonfinite=False,
-                        )
-                    if config.decoupled:
-                        _shrink(optimizer, config)
-                    stepper.step()
-                    if after_step is not None:
-                        after_step()
-                    if average is not None:
-                        average.update()
-                    right = (scores.detach().argmax(1) == y)[:count].sum()
-                    sums += torch.stack([value.detach() * count, right])
-                    run.step += 1
-                    progress.advance(task)
-                    if run.step % config.checkpoint_every == 0 and run.step < steps:
-                        run.save(sums, time.perf_counter() - began)
-                mean, accuracy = (add_up(fabric, sums) / len(labels)).tolist()
-                if not math.isfinite(mean):
-                    raise FitError(
-                        f"the loss is {mean} in epoch {epoch + 1}; lower the learning rate "
-                        f"(it was {rate:g})"
-                    )
-                seconds = time.perf_counter() - began
-                quality = None
-                with average.applied() if average is not None else nullcontext():
-                    if validate is not None:
-                        model.eval()
-                        quality = on_first(fabric, validate)
-                    metrics = EpochMetrics(epoch + 1, mean, accuracy, seconds, quality)
-                    run.judge(metrics)
+                metrics = loop.epoch(epoch, validate, lambda: progress.advance(task))
                 run.leave_epoch(metrics)
                 if log is not None:
-                    log.write(metrics, rate)
+                    log.write(metrics, loop.rate)
                 progress.update(task, description=metrics.line(config.epochs))
         run.take_result()
     finally:
         model.to(home).eval()
     return run.history
+
+
+@dataclass
+class _Loop:
+    """The steps of a run.
+
+    Attributes:
+        run: how far it is.
+        config: how to train.
+        images_of: gives the network's input for sample indices.
+        labels: class of every sample.
+        objective: the model and its loss, as Fabric wraps them.
+        stepper: the optimizer likewise.
+        after_step: called after every step.
+        steps: of an epoch.
+        rate: learning rate of the last step.
+    """
+
+    run: Run
+    config: FitConfig
+    images_of: Callable[[Tensor], Tensor]
+    labels: Tensor
+    objective: nn.Module
+    stepper: Any
+    after_step: Callable[[], None] | None
+    steps: int
+    rate: float = 0.0
+
+    def epoch(
+        self, epoch: int, validate: Callable[[], float] | None, stepped: Callable[[], None]
+    ) -> EpochMetrics:
+        """Go through an epoch, or what is left of it, and validate.
+
+        Args:
+            epoch: its number, from 0.
+            validate: gives the accuracy on images kept for choosing.
+            stepped: called after every step.
+
+        Raises:
+            FitError: the loss is not finite.
+        """
+        run = self.run
+        order = _order(run.fabric, self.config.seed, epoch, len(self.labels))
+        batches = torch.split(order, self.config.batch_size)
+        sums, seconds = run.enter_epoch()
+        began = time.perf_counter() - seconds
+        run.model.train()
+        for batch in batches[run.step :]:
+            self.rate = self.config.rate(epoch, (run.step + 0.5) / self.steps)
+            sums += self._step(batch)
+            run.step += 1
+            stepped()
+            if run.step % self.config.checkpoint_every == 0 and run.step < self.steps:
+                run.save(sums, time.perf_counter() - began)
+        mean, accuracy = (add_up(run.fabric, sums) / len(self.labels)).tolist()
+        if not math.isfinite(mean):
+            raise FitError(
+                f"the loss is {mean} in epoch {epoch + 1}; lower the learning rate "
+                f"(it was {self.rate:g})"
+            )
+        seconds = time.perf_counter() - began
+        quality = None
+        with run.result():
+            if validate is not None:
+                run.model.eval()
+                quality = on_first(run.fabric, validate)
+            metrics = EpochMetrics(epoch + 1, mean, accuracy, seconds, quality)
+            run.judge(metrics)
+        return metrics
+
+    def _step(self, batch: Tensor) -> Tensor:
+        """Take a step; give the sums of loss and right answers over this process's samples."""
+        run, fabric = self.run, self.run.fabric
+        set_rate(run.optimizer, self.rate)
+        mine, count = share(batch, fabric)
+        x = fabric.to_device(self.images_of(mine))
+        y = fabric.to_device(self.labels[mine])
+        if _work(run.model, x) < _SMALL:
+            torch.set_num_threads(1)
+        value, scores = self.objective(x, y)
+        self.stepper.zero_grad()
+        # averaged over the processes, this is the mean over the batch
+        fabric.backward(value * (count * fabric.world_size / len(batch)))
+        if self.config.clip_norm is not None:
+            fabric.clip_gradients(
+                self.objective,
+                run.optimizer,
+                max_norm=self.config.clip_norm,
+                error_if_nonfinite=False,
+            )
+        if self.config.decoupled:
+            shrink(run.optimizer, self.config)
+        self.stepper.step()
+        if self.after_step is not None:
+            self.after_step()
+        if run.average is not None:
+            run.average.update()
+        right = (scores.detach().argmax(1) == y)[:count].sum()
+        return torch.stack([value.detach() * count, right])
 
 
 class _Objective(nn.Module):
@@ -207,130 +253,8 @@ class _Objective(nn.Module):
         return self.loss(self.model, x, y)
 
 
-@dataclass
-class _Run:
-    """How far a run is, and its file.
-
-    Attributes:
-        fabric: the processes.
-        model: network in training.
-        optimizer: its optimizer.
-        description: JSON object that says which run this is.
-        path: of the state, or None.
-        average: running mean of the weights, or None.
-        history: the epochs done.
-        best: weights after the best of them, where the run validates.
-        step: steps done in the epoch after them.
-        resumed: the state that the run goes on from, until it has.
-    """
-
-    fabric: Fabric
-    model: nn.Module
-    optimizer: Optimizer
-    description: dict[str, Any]
-    path: Path | None
-    average: WeightAverage | None
-    history: list[EpochMetrics] = field(default_factory=list)
-    best: dict[str, Tensor] = field(default_factory=dict)
-    step: int = 0
-    resumed: TrainingState | None = None
-
-    def resume(self) -> None:
-        """Go on from the state in the file, where there is one."""
-        state = self.resumed = on_first(self.fabric, self._found)
-        if state is None:
-            return
-        try:
-            self.model.load_state_dict(state.model)
-            if self.average is not None:
-                self.average.load_state_dict(state.average)
-            self.history = [EpochMetrics(**entry) for entry in state.history]
-        except (RuntimeError, TypeError) as error:
-            raise FitError(
-                f"{self.path}: does not fit the model; delete it to start over"
-            ) from error
-        self.best = state.best
-        self.step = state.step
-        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state.optimizer})
-
-    def _found(self) -> TrainingState | None:
-        if self.path is None:
-            return None
-        sweep(self.path)
-        if not self.path.exists():
-            return None
-        state = load_state(self.path)
-        keys = {**self.description, **state.run}
-        differing = [key for key in keys if state.run.get(key) != self.description.get(key)]
-        if differing:
-            raise FitError(
-                f"{self.path}: is the state of another run (differs in {', '.join(differing)}); "
-                "delete it to start over, or give the settings it was made with"
-            )
-        return state
-
-    def enter_epoch(self) -> tuple[Tensor, float]:
-        """Return the epoch's sums so far, of loss and right answers, and the seconds they took."""
-        state, self.resumed = self.resumed, None
-        if state is None or state.step == 0:
-            return torch.zeros(2, dtype=torch.float64, device=self.fabric.device), 0.0
-        # once more, because the epoch's beginning may have changed the model and has drawn
-        self.model.load_state_dict(state.model)
-        mine = state.processes[self.fabric.global_rank]
-        restore_generators(mine, self.fabric.device)
-        return self.fabric.to_device(mine["sums"]), state.seconds
-
-    def judge(self, metrics: EpochMetrics) -> None:
-        """Keep the weights that the model has now, if they are the best so far."""
-        quality = metrics.validation
-        if quality is not None and all(
-            entry.validation is None or quality > entry.validation for entry in self.history
-        ):
-            weights = self.model.state_dict()
-            self.best = {name: value.detach().clone() for name, value in weights.items()}
-
-    def leave_epoch(self, metrics: EpochMetrics) -> None:
-        """Count an epoch as done."""
-        self.history.append(metrics)
-        self.step = 0
-        self.save()
-
-    def take_result(self) -> None:
-        """Give the model the weights of the best epoch, or the mean where none was sought."""
-        if self.best:
-            self.model.load_state_dict(self.best)
-        elif self.average is not None:
-            self.average.give()
-
-    def save(self, sums: Tensor | None = None, seconds: float = 0.0) -> None:
-        """Write the state; within an epoch with its sums so far and the seconds they took."""
-        if self.path is None:
-            return
-        path, processes = self.path, []
-        if sums is not None:
-            mine = generator_states(self.fabric.device) | {"sums": sums.cpu()}
-            processes = gather(self.fabric, mine)
-        # the rates and the like come from the config again; only the tensors are the run's own
-        tensors = {
-            index: {key: value for key, value in values.items() if isinstance(value, Tensor)}
-            for index, values in self.optimizer.state_dict()["state"].items()
-        }
-        state = TrainingState(
-            self.model.state_dict(),
-            tensors,
-            self.description,
-            [asdict(entry) for entry in self.history],
-            self.best,
-            {} if self.average is None else self.average.state_dict(),
-            self.step,
-            seconds,
-            processes,
-        )
-        on_first(self.fabric, lambda: save_state(path, state))
-
-
 @contextmanager
-def _log(fabric: Fabric, config: FitConfig, run: _Run, steps: int) -> Iterator[MetricsLog | None]:
+def _log(fabric: Fabric, config: FitConfig, run: Run, steps: int) -> Iterator[MetricsLog | None]:
     """Open the metrics' folder with the epochs done so far in it; None for all but the first."""
     folder = config.log_dir
     if folder is None:
@@ -378,44 +302,3 @@ def _order(fabric: Fabric, seed: int, epoch: int, samples: int) -> Tensor:
         # what processes draw for their own samples must not be alike
         seed_generators(seed, epoch, fabric.global_rank)
     return order
-
-
-def _optimizer(
-    model: nn.Module, config: FitConfig, groups: Sequence[dict[str, Any]] | None
-) -> Optimizer:
-    parameters = _groups(model, config) if groups is None else list(groups)
-    rate, decay = config.learning_rate, 0.0 if config.decoupled else config.weight_decay
-    if config.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=rate, weight_decay=decay)
-    return torch.optim.SGD(
-        parameters,
-        lr=rate,
-        momentum=config.momentum,
-        weight_decay=decay,
-        nesterov=config.nesterov,
-        # one pass over the weights in place of five
-        fused=True,
-    )
-
-
-def _groups(model: nn.Module, config: FitConfig) -> list[dict[str, Any]]:
-    """All parameters, batch norm's biases apart where they have a rate of their own."""
-    biases = [
-        module.bias
-        for module in model.modules()
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.bias is not None
-    ]
-    if config.norm_rate == 1 or not biases:
-        return [{"params": list(model.parameters())}]
-    apart = {id(bias) for bias in biases}
-    others = [value for value in model.parameters() if id(value) not in apart]
-    return [{"params": others}, {"params": biases, "rate_factor": config.norm_rate}]
-
-
-@torch.no_grad()
-def _shrink(optimizer: Optimizer, config: FitConfig) -> None:
-    """Take a decoupled decay off the weights, before the step."""
-    for group in optimizer.param_groups:
-        rate = group["lr"] / group.get("rate_factor", 1.0)
-        weights = [value for value in group["params"] if value.grad is not None]
-        torch._foreach_mul_(weights, 1 - config.weight_decay * rate / config.learning_rate)
