@@ -17,6 +17,7 @@ from spikeship.hw_models.lava.compat import LAVA_VERSION
 
 PACKAGE = lava.__name__
 FILES = {
+    "../errors.py": "errors.py",
     "axes.py": "axes.py",
     "compat.py": "compat.py",
     "processes.py": "processes.py",
@@ -75,7 +76,8 @@ def _entries(folder: Path) -> set[str]:
 
 
 def _local_imports(text: str) -> str:
-    return text.replace(f"from {PACKAGE} import ", "import ").replace(f"from {PACKAGE}.", "from ")
+    local = text.replace(f"from {PACKAGE} import ", "import ").replace(f"from {PACKAGE}.", "from ")
+    return local.replace("from spikeship.hw_models.errors import", "from errors import")
 
 
 def _readme(graph: FixedGraph) -> str:

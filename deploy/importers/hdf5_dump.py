@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spikeship.hw_models.errors import SpikeshipError
+
 GROUPS = ("layer", "simulation")
 MAX_VALUES = 2**31  # of one dataset: a damaged header may claim any size
 LIMIT_S = 600.0
 
 
-class DumpError(ValueError):
+class DumpError(SpikeshipError, ValueError):
     """A file that the HDF5 library cannot read, in its words or ours."""
 
 

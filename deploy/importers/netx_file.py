@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeship.deploy.importers.hdf5_dump import MAX_VALUES, DumpError, dump
+from spikeship.hw_models.errors import SpikeshipError
 from spikeship.hw_models.graph import Array
 
 ROOT = "layer"
 NUM_STEPS = "simulation/tSample"
 
 
-class NetxError(ValueError):
+class NetxError(SpikeshipError, ValueError):
     """A ``.net`` file that cannot be run; one line names file, layer, reason and fix."""
 
 

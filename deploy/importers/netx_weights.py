@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeship.hw_models import fixed
+from spikeship.hw_models.errors import SpikeshipError
 from spikeship.hw_models.graph import Array
 
 LOWEST, HIGHEST = -256, 254  # what netx lets pass where signs are mixed
 MAX_ZEROS = 8  # trailing zero bits beyond which netx does not look
 
 
-class WeightError(ValueError):
+class WeightError(SpikeshipError, ValueError):
     """Weights that netx, or the chip, could not hold; says the reason."""
 
 

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from spikeship.hw_models.atomic import replacing
+from spikeship.hw_models.errors import SpikeshipError
 from spikeship.hw_models.graph import (
     Conv,
     Delta,
@@ -39,7 +40,7 @@ _KINDS: dict[str, type[Any]] = {
 }
 
 
-class FileError(ValueError):
+class FileError(SpikeshipError, ValueError):
     """A file that cannot be read as a network; one line names it, the reason and the fix."""
 
 

@@ -19,8 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from typer.exceptions import Abort, TyperException
 
 from spikeship.hw_models.atomic import replacing
-from spikeship.hw_models.lava.compat import LavaMissingError
-from spikeship.hw_models.lava.runner import LavaError
+from spikeship.hw_models.errors import SpikeshipError
 
 DONE, NO, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 DEBUG = "SPIKESHIP_DEBUG"
@@ -98,7 +97,7 @@ def guarded(run: Callable[[], int | None]) -> int:
         status = run() or DONE
     except TyperException as error:
         return _fail(" ".join(error.format_message().split()))
-    except (ValueError, LavaError, LavaMissingError, OSError) as error:
+    except (SpikeshipError, ValueError, OSError) as error:
         if os.environ.get(DEBUG):
             traceback.print_exc()
         return _fail(_line(error))

@@ -7,6 +7,7 @@ that do: ``--no-deps`` and ``--ignore-requires-python``.
 import subprocess
 import sys
 
+from spikeship.hw_models.errors import SpikeshipError
 from spikeship.hw_models.lava.compat import LAVA_DL_VERSION, LAVA_VERSION
 
 # what Lava imports and Spikeship's own requirements need not bring
@@ -14,7 +15,7 @@ NEEDED = ("scipy", "networkx", "asteval")
 LAVA = (f"lava-nc=={LAVA_VERSION}", f"lava-dl=={LAVA_DL_VERSION}")
 
 
-class InstallError(ValueError):
+class InstallError(SpikeshipError, ValueError):
     """pip could not install Lava; the message is one line with pip's reason."""
 
 

@@ -13,6 +13,7 @@ from typing import Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from spikeship.hw_models.errors import SpikeshipError
 from spikeship.hw_models.events.arrivals import (
     ARRIVING,
     CONNECTED,
@@ -29,7 +30,7 @@ from spikeship.hw_models.graph.layout import to_last
 Messages = NDArray[Any]
 
 
-class CountError(ValueError):
+class CountError(SpikeshipError, ValueError):
     """Recordings or counts that do not belong together; the message names them."""
 
 

@@ -5,6 +5,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from spikeship.hw_models.errors import SpikeshipError
+
 Shape = tuple[int, ...]
 Array = NDArray[np.int64]
 Encoding = Literal["poisson", "direct", "spikes"]
@@ -13,7 +15,7 @@ MAX_MESSAGE = 2**15 - 1  # what the engines carry from an input; Loihi 2 would t
 MAX_GRADED = 2**23 - 1  # what the 24 bits of a sigma-delta neuron's message hold
 
 
-class GraphError(ValueError):
+class GraphError(SpikeshipError, ValueError):
     """A graph that no chip could run; the message names the object, the reason and the fix."""
 
 

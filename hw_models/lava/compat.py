@@ -3,7 +3,7 @@
 Both declare Python below 3.11 and NumPy below 2. Four things break on newer ones; ``install`` mends
 them. Call it before anything of ``lava`` is imported. Nothing outside ``lava.*`` is touched.
 
-This file stands alone: exported networks carry a copy of it.
+This file needs nothing but ``errors.py``: exported networks carry a copy of both.
 """
 
 import dataclasses
@@ -17,11 +17,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from spikeship.hw_models.errors import SpikeshipError
+
 LAVA_VERSION = "0.10.0"
 LAVA_DL_VERSION = "0.6.0"
 
 
-class LavaMissingError(ImportError):
+class LavaMissingError(SpikeshipError, ImportError):
     """Lava is not installed here; the message says how to get it."""
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spikeship.hw_models.errors import SpikeshipError
 from spikeship.hw_models.events.recording import Recording
 from spikeship.hw_models.graph import FixedGraph
 from spikeship.hw_models.lava.axes import from_lava, to_lava
@@ -26,7 +27,7 @@ POLL_S = 0.05
 GRACE_S = 3.0
 
 
-class LavaError(RuntimeError):
+class LavaError(SpikeshipError, RuntimeError):
     """Lava did not finish a run; one line says why. ``details`` holds its traceback or log."""
 
     def __init__(self, message: str, details: str = "") -> None:

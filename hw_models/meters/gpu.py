@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from spikeship.hw_models.chips.spec import Constant
+from spikeship.hw_models.errors import SpikeshipError
 from spikeship.hw_models.meters.measuring import Measurement
 
 FLOPS_PER_MAC = 2
 
 
-class GpuError(ValueError):
+class GpuError(SpikeshipError, ValueError):
     """Nothing can be modelled or read; the message says what is missing."""
 
 

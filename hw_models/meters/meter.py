@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from spikeship.hw_models.errors import SpikeshipError
 
-class MeterError(ValueError):
+
+class MeterError(SpikeshipError, ValueError):
     """A counter that cannot be read, or work it says nothing about; one line, with the fix."""
 
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from spikeship.hw_models.errors import SpikeshipError
+
 LimitName = Literal[
     "none",
     "neurons",
@@ -23,7 +25,7 @@ Range = tuple[int, int]
 MEMORY: tuple[LimitName, ...] = ("synaptic memory", "state memory")
 
 
-class PlacementError(ValueError):
+class PlacementError(SpikeshipError, ValueError):
     """A placement that cannot be read, or does not belong to the graph it is used with."""
 
 

@@ -3,10 +3,11 @@
 import numpy as np
 
 from spikeship.hw_models import fixed
+from spikeship.hw_models.errors import SpikeshipError
 from spikeship.hw_models.graph import AnySynapse, Array, Conv, Dense, Identity, Shape, pooled_shape
 
 
-class StateOverflowError(ValueError):
+class StateOverflowError(SpikeshipError, ValueError):
     """A sum or a state left its bits; what the chip does then is not what the network means."""
 
 

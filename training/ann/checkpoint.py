@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from spikeship.hw_models.atomic import replacing
+from spikeship.hw_models.errors import SpikeshipError
 from spikeship.training.ann.activations import QCFS, ClippedReLU
 from spikeship.training.ann.vgg import VGGS
 from spikeship.training.ann.zoo import build
@@ -26,7 +27,7 @@ KEY = "spikeship"
 ANN_FORMAT, ANN_VERSION = "spikeship-ann", 1
 
 
-class CheckpointError(ValueError):
+class CheckpointError(SpikeshipError, ValueError):
     """A checkpoint that cannot be read, in one line: which file, why, and what to do."""
 
 

@@ -14,13 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spikeship.hw_models.errors import SpikeshipError
 from spikeship.training.ann.network import Network
 from spikeship.training.conversion.passage import Passage
 from spikeship.training.conversion.units import Worth
 from spikeship.training.snn.neurons import SpikingNeuron
 
 
-class BalanceError(ValueError):
+class BalanceError(SpikeshipError, ValueError):
     """A balance that is not known or a neuron that cannot be balanced, in one line."""
 
 

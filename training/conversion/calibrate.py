@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from spikeship.hw_models.errors import SpikeshipError
 from spikeship.training.ann.network import Add, Layer, Network
 from spikeship.training.conversion.passage import Passage, Received
 from spikeship.training.conversion.units import Worth
@@ -25,7 +26,7 @@ Calibrated = Literal["bias", "v0"]
 _ROUNDS = 4
 
 
-class CalibrationError(ValueError):
+class CalibrationError(SpikeshipError, ValueError):
     """What cannot be calibrated, in one line."""
 
 

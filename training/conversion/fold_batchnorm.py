@@ -5,10 +5,11 @@ import copy
 import torch
 from torch import nn
 
+from spikeship.hw_models.errors import SpikeshipError
 from spikeship.training.ann.network import Layer, Network
 
 
-class FoldError(ValueError):
+class FoldError(SpikeshipError, ValueError):
     """Batch norm that cannot be folded, in one line: which, why, and what to do."""
 
 

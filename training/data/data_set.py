@@ -8,11 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spikeship.hw_models.errors import SpikeshipError
+
 SplitName = Literal["train", "validation", "test"]
 Augmentation = Literal["none", "shift-flip", "resized-crop"]
 
 
-class DataError(ValueError):
+class DataError(SpikeshipError, ValueError):
     """A set that cannot be read, in one line: which, why, and what to do."""
 
 

@@ -4,13 +4,14 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
+from spikeship.hw_models.errors import SpikeshipError
 from spikeship.training.choices import Schedule
 
 Device = Literal["cpu", "cuda", "auto"]
 Precision = Literal["32-true", "bf16-mixed"]
 
 
-class FitError(ValueError):
+class FitError(SpikeshipError, ValueError):
     """A training run that cannot start, go on, or converge, in one line."""
 
 

@@ -12,6 +12,7 @@ import torch
 from onnx.reference import ReferenceEvaluator
 from torch import nn
 
+from spikeship.hw_models.errors import SpikeshipError
 from spikeship.training.ann.network import INPUT, Layer, Network
 from spikeship.training.frontends.onnx_layers import KNOWN, LAYERS, Array, OnnxNode
 from spikeship.training.frontends.pools import MaxPool
@@ -26,7 +27,7 @@ from spikeship.training.frontends.refusal import (
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
 
-class OnnxError(ValueError):
+class OnnxError(SpikeshipError, ValueError):
     """A file that holds no network we can read, in one line: which, why, and what to do."""
 
 

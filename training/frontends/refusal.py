@@ -5,14 +5,15 @@ from collections.abc import Iterable, Sequence
 
 from torch import nn
 
+from spikeship.hw_models.errors import SpikeshipError
 from spikeship.training.ann.network import Add
 
 
-class UnsupportedLayerError(ValueError):
+class UnsupportedLayerError(SpikeshipError, ValueError):
     """Parts of a network that have no place in a Network: all of them, by name, in one line."""
 
 
-class RefusalError(Exception):
+class RefusalError(SpikeshipError):
     """Why one node cannot become a layer, and the fix; collected into UnsupportedLayerError."""
 
 

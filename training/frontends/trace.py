@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
+from spikeship.hw_models.errors import SpikeshipError
 from spikeship.training.ann.network import INPUT, Layer, Network
 from spikeship.training.frontends.fx_layers import (
     LEAVES,
@@ -28,7 +29,7 @@ from spikeship.training.frontends.refusal import (
 _SAMPLES = 2  # tells a batch axis of any size from one fixed at 1
 
 
-class TraceError(ValueError):
+class TraceError(SpikeshipError, ValueError):
     """A module that cannot be followed, or does not fit its input, in one line."""
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from spikeship.hw_models.errors import SpikeshipError
 from spikeship.training.ann.network import INPUT, Add, Layer, Network
 from spikeship.training.nir_io.metadata import KEY, Decay, NetworkMetadata
 from spikeship.training.quantization.qat import AwareNetwork
@@ -19,7 +20,7 @@ from spikeship.training.snn.neurons import HeldDropout, Reset, Scale, SpikingNeu
 from spikeship.training.snn.spiking_network import SpikingNetwork
 
 
-class FromNirError(ValueError):
+class FromNirError(SpikeshipError, ValueError):
     """A NIR graph or file that is no spiking network of the known form, in one line."""
 
 

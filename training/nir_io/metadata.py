@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from spikeship.hw_models.errors import SpikeshipError
 from spikeship.training.quantization.integer_grid import GridError, IntegerGrid
 from spikeship.training.snn.encoding import InputCoding
 from spikeship.training.snn.neurons import Reset
@@ -22,7 +23,7 @@ VERSION = 1
 Decay = Literal["euler", "exact"]
 
 
-class MetadataError(ValueError):
+class MetadataError(SpikeshipError, ValueError):
     """Metadata that cannot be used, in one line: the entry, what is wrong, what to do."""
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spikeship.hw_models.atomic import replacing
+from spikeship.hw_models.errors import SpikeshipError
 from spikeship.training.ann.network import INPUT, Add, Layer, Network
 from spikeship.training.nir_io.metadata import KEY, NetworkMetadata
 from spikeship.training.quantization.integer_grid import IntegerGrid
@@ -28,7 +29,7 @@ DT = 1.0
 Shape = tuple[int, ...]
 
 
-class ToNirError(ValueError):
+class ToNirError(SpikeshipError, ValueError):
     """A spiking network that a NIR graph cannot say, in one line."""
 
 

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spikeship.hw_models.errors import SpikeshipError
 from spikeship.hw_models.graph import FixedGraph
 
 
-class GridError(ValueError):
+class GridError(SpikeshipError, ValueError):
     """Scales and exponents that do not belong to a network, in one line."""
 
 

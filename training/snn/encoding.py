@@ -12,12 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spikeship.hw_models.errors import SpikeshipError
+
 Encoding = Literal["poisson", "direct", "spikes"]
 
 MAX_MESSAGE = 127  # 8 bits with a sign
 
 
-class EncodingError(ValueError):
+class EncodingError(SpikeshipError, ValueError):
     """Images that a coding cannot carry, in one line."""
 
 

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from spikeship.hw_models.errors import SpikeshipError
 from spikeship.training.ann.activations import QCFS, ClippedReLU
 from spikeship.training.ann.network import INPUT, Add, Layer, Network
 from spikeship.training.snn.neurons import HeldDropout, Scale, SpikingNeuron
@@ -11,7 +12,7 @@ from spikeship.training.snn.neurons import HeldDropout, Scale, SpikingNeuron
 ACTIVATIONS = (nn.ReLU, ClippedReLU, QCFS)
 
 
-class FormError(ValueError):
+class FormError(SpikeshipError, ValueError):
     """A layer that has no spiking form: its name, the reason and the fix, in one line."""
 
 
