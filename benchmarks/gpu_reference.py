@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import machine
 
 if TYPE_CHECKING:
-    from reference_subjects import Networks
+    from gpu.reference_subjects import Networks
 
 CALIBRATION = 128  # training images that int8's ranges are observed on
 
@@ -90,7 +90,7 @@ def everything(
     """
     # what counts the cores is imported after they were held
     import torch
-    from reference_rows import Bench, table
+    from gpu.reference_rows import Bench, table
 
     from spikeship.deploy.analysis.gpu_row import FORMAT
     from spikeship.hw_models.meters.measuring import Timing
@@ -121,7 +121,7 @@ def everything(
 
 def of_files(given: argparse.Namespace) -> "Networks":
     """The networks that were named."""
-    from reference_subjects import Networks
+    from gpu.reference_subjects import Networks
 
     from spikeship.deploy.io.classifier import load
     from spikeship.deploy.io.inputs import load_images
@@ -137,8 +137,8 @@ def of_files(given: argparse.Namespace) -> "Networks":
 
 def of_benchmarks(given: argparse.Namespace, say: Callable[[str], None]) -> "Networks":
     """The benchmarks' VGG5."""
-    import trained
-    from reference_subjects import Networks
+    from gpu.reference_subjects import Networks
+    from speed import trained
 
     cache = given.cache or trained.default_cache()
     found = trained.trained(trained.find_set(given.data), cache, say)

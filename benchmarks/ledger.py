@@ -23,7 +23,7 @@ from ledgers.events import Events, LedgerError, events
 from ledgers.other_rules import keras_spiking, sinabs
 from ledgers.rules import RULES, by_rules, changes, with_macs
 from numpy.typing import NDArray
-from trained import default_cache, find_set, trained
+from speed.trained import default_cache, find_set, trained
 
 from spikeship.deploy.io.inputs import messages_of
 from spikeship.hw_models.atomic import replacing

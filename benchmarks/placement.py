@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from untrained import untrained
+from speed.untrained import untrained
 
 from spikeship.hw_models import chips
 from spikeship.hw_models.atomic import replacing

@@ -5,8 +5,8 @@
 Every row is a run in a process of its own, so that its peak memory is its own too: after one turn
 that warms up, the middle of three counts. T and batch are varied on the trained VGG5 of
 ``simulator.py``; width and depth, up to VGG16 at T = 100 and ResNet34 on 224 x 224, on networks
-with initial weights whose thresholds are balanced on real images (``untrained.py``). Images are
-those of $SPIKESHIP_DATA, for 224 x 224 enlarged.
+with initial weights whose thresholds are balanced on real images (``speed/untrained.py``). Images
+are those of $SPIKESHIP_DATA, for 224 x 224 enlarged.
 """
 
 import argparse
@@ -104,7 +104,7 @@ def main() -> int:
             check_writable(Path(given.json))
         result = measured(QUICK if given.quick else CASES, threads, given.data, given.cache, say)
         if given.plot:
-            from scale_figures import draw
+            from speed.scale_figures import draw
 
             draw(result["rows"], given.plot)
         if given.json == "-":
@@ -129,7 +129,7 @@ def measured(
     Raises:
         DataError: there are no images.
     """
-    from trained import default_cache, find_set, trained
+    from speed.trained import default_cache, find_set, trained
 
     from spikeship.deploy.io import network_file as files
 
@@ -177,7 +177,7 @@ def _sized(values: Any, side: int) -> Any:
 
 
 def _initial(case: Case, base: Any) -> Any:
-    from untrained import untrained
+    from speed.untrained import untrained
 
     count = BALANCED_ON if case.side < LARGE else BALANCED_ON // 4
     images = _sized(base.calibration.values[:count], case.side)
@@ -212,8 +212,8 @@ def one_run(net: Path, inputs: Path, threads: int) -> dict[str, Any]:
         synops_per_image.
     """
     import numpy as np
-    import spikes
     import torch
+    from speed import spikes
 
     from spikeship.deploy.io import network_file as files
     from spikeship.hw_models.simulator.simulation import merged

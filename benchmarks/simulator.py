@@ -78,9 +78,9 @@ def everything(
         DataError: there are no images. OSError: the result could not be written.
         LavaError: Lava did not run. ImportError: a peer is not installed.
     """
-    import full
     import torch
-    from trained import default_cache, find_set, trained
+    from speed import full
+    from speed.trained import default_cache, find_set, trained
 
     from spikeship.deploy.verbs.console import check_writable
 
@@ -106,8 +106,8 @@ def measured(
         threads: how many each engine uses.
         say: told what was measured.
     """
-    import spikes
-    from engines import Engines, medians, timed
+    from speed import spikes
+    from speed.engines import Engines, medians, timed
 
     from spikeship.deploy.io.inputs import messages_of
 

@@ -5,8 +5,8 @@ from functools import cache
 from typing import Any
 
 import torch
-from reference_rows import Bench
-from reference_subjects import Networks, Subject, on_cpu
+from gpu.reference_rows import Bench
+from gpu.reference_subjects import Networks, Subject, on_cpu
 from spiking import chain, images
 
 from spikeship.deploy.io.classifier import Ann

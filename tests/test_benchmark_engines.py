@@ -30,11 +30,9 @@ from spikeship.training.fit.classifier import evaluate_ann
 from spikeship.training.snn.encoding import encode
 
 pytest.importorskip("spikingjelly", reason="spikingjelly is not installed; make installs it")
-import full
-import spikes
-import trained
 from peers.jelly_integers import JellyIntegers
-from untrained import untrained
+from speed import full, spikes, trained
+from speed.untrained import untrained
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 IMAGES = 3

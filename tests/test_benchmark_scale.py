@@ -7,10 +7,9 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-import pages
 import pytest
 import scale
-import scale_figures
+from speed import pages, scale_figures
 
 import cases
 from spikeship.deploy.io import network_file as files

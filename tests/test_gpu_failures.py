@@ -8,10 +8,10 @@ from typing import Any
 
 import gpu_reference
 import pytest
-import reference_subjects
 import torch
+from gpu import reference_subjects
+from gpu.reference_subjects import Subject
 from gpu_bench import Meter, bench, subjects, watched
-from reference_subjects import Subject
 
 from spikeship.deploy.errors import DeployError
 from spikeship.hw_models.meters.meter import EnergyMeter, MeterError
@@ -54,9 +54,9 @@ def test_joules_stay_where_accuracy_does_not_fit_in_memory() -> None:
 def with_gpu(monkeypatch: pytest.MonkeyPatch, meter: Meter, *given: Subject) -> None:
     """Let these subjects be the GPU's, on this meter, and the CPU have none."""
     named = [replace(subject, processor="cuda", largest=1) for subject in given]
-    monkeypatch.setattr("reference_rows.cuda_meter", lambda: meter)
-    monkeypatch.setattr("reference_rows.on_cuda", lambda networks, largest: named)
-    monkeypatch.setattr("reference_rows.POWERCAP", Path("none"))
+    monkeypatch.setattr("gpu.reference_rows.cuda_meter", lambda: meter)
+    monkeypatch.setattr("gpu.reference_rows.on_cuda", lambda networks, largest: named)
+    monkeypatch.setattr("gpu.reference_rows.POWERCAP", Path("none"))
 
 
 def told(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
@@ -99,7 +99,7 @@ def test_a_row_that_breaks_costs_no_other_and_is_not_hidden(
     bad = replace(watched(subjects()[0], meter), precision="tf32", classify=broken)
     with_gpu(monkeypatch, meter, watched(subjects()[0], meter), bad)
     late = replace(subjects()[3], classify=broken)
-    monkeypatch.setattr("reference_rows.on_cpu", lambda *given: [late, subjects()[2]])
+    monkeypatch.setattr("gpu.reference_rows.on_cpu", lambda *given: [late, subjects()[2]])
     tested = bench(meter)
     rows = tested.everything("A CPU", 64, 1)
     assert told(rows) == [*GPU_ROWS, ("ann", "int8", "onnxruntime", "cpu", None), BOUND]
@@ -132,8 +132,8 @@ def test_the_cpus_seconds_are_measured_where_its_counter_stands_still(
 
     tested = bench(Meter())
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr("reference_rows.RaplMeter", lambda *given: Meter())
-    monkeypatch.setattr("reference_rows.on_cpu", lambda *given: [subjects()[0]])
+    monkeypatch.setattr("gpu.reference_rows.RaplMeter", lambda *given: Meter())
+    monkeypatch.setattr("gpu.reference_rows.on_cpu", lambda *given: [subjects()[0]])
     monkeypatch.setattr(tested, "measured", still)
     rows = tested.everything("A CPU", 64, 1)
     assert told(rows)[1:] == [("ann", "float32", "torch", "cpu", None), BOUND]

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import reference_subjects
 import torch
+from gpu import reference_subjects
+from gpu.reference_rows import table
+from gpu.reference_subjects import Subject
 from gpu_bench import Meter, bench, networks, subjects, watched
 from gpu_results import row
-from reference_rows import table
-from reference_subjects import Subject
 
 from spikeship.deploy.analysis.gpu_row import read_gpu_result
 from spikeship.deploy.io.classifier import load
@@ -150,7 +150,7 @@ def test_without_counters_everything_is_timed_and_the_rest_modelled(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr("reference_rows.POWERCAP", tmp_path)
+    monkeypatch.setattr("gpu.reference_rows.POWERCAP", tmp_path)
     tested = bench(Meter())
     rows = tested.everything("A CPU", 64, 1)
     assert [(row["workload"], row["precision"], row["energy_kind"]) for row in rows] == [
@@ -178,13 +178,13 @@ def test_readable_packages_are_the_cpus_meter(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr("reference_rows.POWERCAP", tmp_path)
+    monkeypatch.setattr("gpu.reference_rows.POWERCAP", tmp_path)
     package = tmp_path / "intel-rapl:0"
     package.mkdir()
     for name, text in (("name", "package-0"), ("max_energy_range_uj", "1"), ("energy_uj", "0")):
         (package / name).write_text(text)
     tested = bench(Meter())
-    monkeypatch.setattr("reference_rows.on_cpu", lambda networks, threads, note: subjects())
+    monkeypatch.setattr("gpu.reference_rows.on_cpu", lambda networks, threads, note: subjects())
     asked: list[str] = []
 
     def measured(subject: Subject, meter: EnergyMeter) -> list[Any]:

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from recount import AXES, by_expanding, by_fields, cores_of, of_ones, three
 from recount_limits import Recount, broken_limits
+from speed.untrained import untrained
 from torch import nn
-from untrained import untrained
 
 from spikeship.hw_models import chips
 from spikeship.hw_models.chips.spec import ChipSpec

@@ -1,6 +1,6 @@
 """Tables of recorded benchmark runs, written into docs/simulator-speed.md.
 
-``python benchmarks/pages.py`` reads docs/measured/simulator.json and scale.json, as
+``python benchmarks/speed/pages.py`` reads docs/measured/simulator.json and scale.json, as
 ``simulator.py --full --json`` and ``scale.py --json`` wrote them, and puts a table between each
 pair of marks in the page; nobody types a number.
 """
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 PAGE, MEASURED = DOCS / "simulator-speed.md", DOCS / "measured"
 ENGINES = {
     "lava": "lava-nc, {chip_steps} steps alone",

@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any, TypeVar
 
 import torch
-from reference_subjects import Networks, Subject, on_cpu, on_cuda
 
+from gpu.reference_subjects import Networks, Subject, on_cpu, on_cuda
 from spikeship.deploy.analysis.gpu_row import MODELLED_GPU, cuda_meter
 from spikeship.hw_models.energy_models.horowitz import FORMATS
 from spikeship.hw_models.meters import gpu

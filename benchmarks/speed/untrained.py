@@ -36,7 +36,7 @@ def untrained(
     the last layers.
 
     Args:
-        arch: a name in ``training.models.ARCHITECTURES``.
+        arch: a name in ``training.ann.zoo.ARCHITECTURES``.
         images: to balance on, normalised, (images, *input shape).
         num_steps: T.
         classes: of its readout.

@@ -5,6 +5,7 @@ the network, the images and the simulation.
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from typing import Any
 
 import machine
 
+BENCHMARKS = Path(__file__).parents[1]
 SEED = 0
 VGG16_STEPS = 100
 BALANCED_ON = 16  # training images
@@ -31,8 +33,7 @@ def measured(network: Any, threads: int, say: Callable[[str], None]) -> dict[str
     Returns:
         By name: images, num_steps, seconds (encoding included), peak_bytes, accuracy, activity.
     """
-    from untrained import untrained
-
+    from speed.untrained import untrained
     from spikeship.deploy.io import network_file as files
 
     results: dict[str, Any] = {}
@@ -56,17 +57,19 @@ def measured(network: Any, threads: int, say: Callable[[str], None]) -> dict[str
 
 def _in_a_process(path: Path, graph: Any, images: int, threads: int) -> dict[str, Any]:
     job = [str(path), graph.metadata["data"]["name"], str(images), str(threads)]
-    command = [sys.executable, __file__, *job]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    command = [sys.executable, "-P", "-m", "speed.full", *job]
+    path_to = [str(BENCHMARKS), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path_to))}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     result: dict[str, Any] = json.loads(done.stdout)
     return result
 
 
 def evaluated(path: Path, data: str, limit: int, threads: int) -> dict[str, Any]:
     """Run a network over the first test images in this process, as ``spikeship simulate`` does."""
-    import spikes
     import torch
 
+    from speed import spikes
     from spikeship.deploy.io import network_file as files
     from spikeship.deploy.io.inputs import load_images
     from spikeship.deploy.run.evaluate import Running, evaluate_graph
