@@ -36,7 +36,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 # random graphs on every engine, up to an hour on two cores; SEED=7 draws others
 SEED ?= 0
 fuzz: $(INSTALLED)
-	$(BIN)/python benchmarks/fuzz.py --graphs 13500 --lava 200 --planted 250 --seed $(SEED) --json fuzz-out/run.json
+	$(BIN)/python tests/fuzzing/fuzz.py --graphs 13500 --lava 200 --planted 250 --seed $(SEED) --json fuzz-out/run.json
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

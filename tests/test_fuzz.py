@@ -2,13 +2,11 @@
 
 from pathlib import Path
 
-import agreement
 import graphs
 import numpy as np
-import planted
 import pytest
-import replay
-from features import digest
+from fuzzing import agreement, planted, replay
+from fuzzing.features import digest
 from hypothesis import Phase, find, given, settings
 from hypothesis.vendor.pretty import pretty
 

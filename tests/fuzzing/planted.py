@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def run(error: Error, options: Sequence[str]) -> dict[str, Any]:
     """
     with wrong_package(error) as folder:
         done = subprocess.run(
-            [sys.executable, str(ROOT / "benchmarks" / "fuzz.py"), *options],
+            [sys.executable, str(ROOT / "tests" / "fuzzing" / "fuzz.py"), *options],
             env={**os.environ, "PYTHONPATH": str(folder)},
             stdin=subprocess.DEVNULL,
             capture_output=True,

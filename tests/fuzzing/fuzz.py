@@ -1,10 +1,10 @@
 """Random graphs, run every way there is: the simulator against the reference, and real Lava.
 
-``python benchmarks/fuzz.py [--graphs N] [--lava N] [--planted N] [--seed S] [--out DIR] [--json
+``python tests/fuzzing/fuzz.py [--graphs N] [--lava N] [--planted N] [--seed S] [--out DIR] [--json
 PATH|-]`` draws N graphs with messages (tests/graphs.py), two at a time, and exits with 1 where
 anything differs. Each of the first few differences is shrunk to a small file in DIR, which
 
-``python benchmarks/fuzz.py --replay FILE`` runs again (``--lava 1``: on Lava).
+``python tests/fuzzing/fuzz.py --replay FILE`` runs again (``--lava 1``: on Lava).
 
 ``--planted N`` also runs the first N graphs with each error of planted.py in the simulator; every
 one of them must be caught. The same seed draws the same graphs, where N is a multiple of 125.
@@ -24,17 +24,16 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+# a script's own folder is on the path, not the one above it
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import agreement  # noqa: E402
 import graphs  # noqa: E402
 import hypothesis  # noqa: E402
-import planted  # noqa: E402
-import replay  # noqa: E402
 import torch  # noqa: E402
-from features import digest, features  # noqa: E402
 from hypothesis import HealthCheck, Phase, settings  # noqa: E402
+
+from fuzzing import agreement, planted, replay  # noqa: E402
+from fuzzing.features import digest, features  # noqa: E402
 
 Check = Callable[[graphs.Case], str | None]
 PROCESSES = 2

@@ -11,8 +11,8 @@ from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
-from slow_counts import slow_counts
 
+from fuzzing.slow_counts import slow_counts
 from spikeship.deploy.io.network_file import load, save
 from spikeship.hw_models.events.recording import Recording, first_difference
 from spikeship.hw_models.graph import FixedGraph
