@@ -11,7 +11,6 @@ the network's shape, where $SPIKESHIP_DATA names a folder that holds it, else sc
 """
 
 import argparse
-import json
 import resource
 import sys
 import tempfile
@@ -20,7 +19,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
+import common
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -210,11 +211,10 @@ def _show(model: nn.Module, images: Tensor) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the networks asked for; 1 where one of them differs."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = common.parser(__doc__)
     parser.add_argument("--only", metavar="NAME", help="one of the rows, or 'small'")
     parser.add_argument("--width", type=float, default=1.0, help="factor on hidden units")
     parser.add_argument("--lava", action="store_true", help="VGG5 and ResNet8 on Lava")
-    parser.add_argument("--json", metavar="PATH", help="write the rows; - for stdout")
     options = parser.parse_args(arguments)
     wanted = [
         case
@@ -225,21 +225,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         wanted = [case for case in wanted if case.arch in ON_LAVA and not case.batch_norm]
     if not wanted:
         parser.error(f"no such row; use one of {', '.join(case.name for case in cases())}")
-    # where the JSON goes to stdout, the table goes to stderr
-    table = sys.stderr if options.json == "-" else sys.stdout
+    return common.conclude("every_model", options.json, lambda say: _every(wanted, options, say))
+
+
+def _every(
+    wanted: Sequence[Case], options: argparse.Namespace, say: common.Say
+) -> tuple[list[dict[str, Any]], int]:
     rows = []
     for case in wanted:
         narrow = Case(**(asdict(case) | {"width": options.width}))
         images, labels = pictures(case.side)
         rows.append(run(narrow, images, labels, "lava" if options.lava else "reference"))
-        print(rows[-1].line(), file=table, flush=True)
-    if options.json:
-        text = json.dumps([asdict(row) for row in rows], indent=1)
-        if options.json == "-":
-            print(text)
-        else:
-            Path(options.json).write_text(text + "\n")
-    return 0 if all(row.equal for row in rows) else 1
+        say(rows[-1].line())
+    equal = all(row.equal for row in rows)
+    return [asdict(row) for row in rows], common.DONE if equal else common.NO
 
 
 if __name__ == "__main__":

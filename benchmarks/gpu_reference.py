@@ -14,12 +14,11 @@ reason that nobody foresaw.
 """
 
 import argparse
-import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import common
 import machine
 
 if TYPE_CHECKING:
@@ -30,8 +29,7 @@ CALIBRATION = 128  # training images that int8's ranges are observed on
 
 def arguments() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", metavar="PATH|-", help="write one object; - is stdout")
+    parser = common.parser(__doc__)
     parser.add_argument("--ann", type=Path, help=".safetensors of 'spikeship train', or .onnx")
     parser.add_argument("--snn", type=Path, help=".nir of 'spikeship convert' or 'finetune'")
     parser.add_argument("--data", help="the set; by default the benchmarks' own at hand")
@@ -59,29 +57,16 @@ def main() -> int:
     """Measure and print."""
     given = arguments()
     threads = machine.hold_to(given.threads)
-    stream = sys.stderr if given.json == "-" else sys.stdout
 
-    def say(line: str) -> None:
-        print(line, file=stream, flush=True)
-
-    from spikeship.deploy.verbs.console import check_writable
-
-    try:
-        if given.json and given.json != "-":
-            check_writable(Path(given.json))
+    def act(say: common.Say) -> tuple[dict[str, Any], int]:
         result, broken = everything(given, threads, say)
-        if given.json == "-":
-            print(json.dumps(result))
-        elif given.json:
-            write(Path(given.json), result)
-    except (ValueError, OSError) as error:
-        print(f"gpu_reference: {error}", file=sys.stderr)
-        return 2
-    return 1 if broken else 0
+        return result, common.NO if broken else common.DONE
+
+    return common.conclude("gpu_reference", given.json, act, ValueError)
 
 
 def everything(
-    given: argparse.Namespace, threads: int, say: Callable[[str], None]
+    given: argparse.Namespace, threads: int, say: common.Say
 ) -> tuple[dict[str, Any], bool]:
     """Measure what there is and print the tables; also, whether something broke.
 
@@ -135,7 +120,7 @@ def of_files(given: argparse.Namespace) -> "Networks":
     return Networks(ann, snn, images.first(given.images), some.values[:], given.ann.name)
 
 
-def of_benchmarks(given: argparse.Namespace, say: Callable[[str], None]) -> "Networks":
+def of_benchmarks(given: argparse.Namespace, say: common.Say) -> "Networks":
     """The benchmarks' VGG5."""
     from gpu.reference_subjects import Networks
     from speed import trained
@@ -144,14 +129,6 @@ def of_benchmarks(given: argparse.Namespace, say: Callable[[str], None]) -> "Net
     found = trained.trained(trained.find_set(given.data), cache, say)
     some = found.calibration.values[:CALIBRATION]
     return Networks(found.ann, found.snn, found.held_out.first(given.images), some, trained.ARCH)
-
-
-def write(path: Path, result: dict[str, Any]) -> None:
-    """Write the result, whole or not at all."""
-    from spikeship.hw_models.atomic import replacing
-
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

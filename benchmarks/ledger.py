@@ -9,14 +9,14 @@ of named rules (ledgers/rules.py), or the command ends with status 1.
 """
 
 import argparse
-import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import common
 import numpy as np
 from ledgers import seeded, tables
 from ledgers.events import Events, LedgerError, events
@@ -26,13 +26,11 @@ from numpy.typing import NDArray
 from speed.trained import default_cache, find_set, trained
 
 from spikeship.deploy.io.inputs import messages_of
-from spikeship.hw_models.atomic import replacing
 from spikeship.hw_models.graph import FixedGraph
 from spikeship.hw_models.simulator.simulator import simulate
 from spikeship.training.data.load import DataError
 
 NETWORKS = ("seeded", "vgg5")
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -122,7 +120,9 @@ def to_json(rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def _network(name: str, images: int, cache: Path, say: Say) -> tuple[FixedGraph, NDArray[Any]]:
+def _network(
+    name: str, images: int, cache: Path, say: common.Say
+) -> tuple[FixedGraph, NDArray[Any]]:
     if name == "seeded":
         return seeded.network(), seeded.messages()
     found = trained(find_set(), cache, say)
@@ -132,26 +132,17 @@ def _network(name: str, images: int, cache: Path, say: Say) -> tuple[FixedGraph,
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the tables; 1 where a difference is not explained, 2 where nothing can be counted."""
-    parser = argparse.ArgumentParser(description="one network, counted by four rules")
+    parser = common.parser(__doc__)
     parser.add_argument("--images", type=int, default=1, help="of the trained network")
     parser.add_argument("--network", choices=NETWORKS, help="only this one")
     parser.add_argument("--cache", type=Path, default=default_cache(), help="folder of networks")
-    parser.add_argument("--json", metavar="PATH|-", help="also as JSON; - prints nothing else")
     given = parser.parse_args(arguments)
     if given.images < 1:
         parser.error(f"--images {given.images}: give at least 1")
-    try:
-        return _run(given)
-    except (DataError, LedgerError, OSError) as error:
-        print(f"ledger: {error}", file=sys.stderr)
-        return 2
+    return common.conclude("ledger", given.json, lambda say: _counted(given, say))
 
 
-def _run(given: argparse.Namespace) -> int:
-    def say(text: str) -> None:
-        if given.json != "-":
-            print(text, flush=True)
-
+def _counted(given: argparse.Namespace, say: common.Say) -> tuple[dict[str, Any], int]:
     result = {}
     for name in NETWORKS if given.network is None else (given.network,):
         try:
@@ -163,12 +154,8 @@ def _run(given: argparse.Namespace) -> int:
             continue
         one = result[name] = to_json(ledger(graph, messages))
         say(f"\n{name}, an image\n\n{tables.counts(one)}\n\n{tables.differences(one)}")
-    if given.json == "-":
-        print(json.dumps(result, indent=1))
-    elif given.json:
-        with replacing(Path(given.json)) as path:
-            path.write_text(json.dumps(result, indent=1) + "\n")
-    return 0 if all(one["explained"] for one in result.values()) else 1
+    explained = all(one["explained"] for one in result.values())
+    return result, common.DONE if explained else common.NO
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ ANNs are kept in DIR. Needs $SPIKESHIP_DATA.
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import common
 import torch
 from torch import Tensor
 
@@ -202,20 +202,24 @@ class Bench:
 
 def main() -> int:
     """Run all rows and print them."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = common.parser(__doc__)
     parser.add_argument("--out", type=Path, default=Path("options-out"))
-    parser.add_argument("--json", metavar="PATH|-")
     parser.add_argument("--only", choices=("convert", "finetune"))
     arguments = parser.parse_args()
-    try:
-        bench = Bench(arguments.out)
-    except datasets.DataError as error:
-        print(f"options: {error}", file=sys.stderr)
-        return 2
-    quiet = arguments.json == "-"
-    if not quiet:
-        said = ", ".join(f"{name} {value:.2%}" for name, value in bench.accuracy.items())
-        print(f"ANNs on {TEST_IMAGES} test images: {said}", flush=True)
+    return common.conclude(
+        "options", arguments.json, lambda say: (everything(arguments, say), common.DONE)
+    )
+
+
+def everything(arguments: argparse.Namespace, say: common.Say) -> dict[str, Any]:
+    """Run the rows that were asked for.
+
+    Raises:
+        DataError: there are no images.
+    """
+    bench = Bench(arguments.out)
+    anns = ", ".join(f"{name} {value:.2%}" for name, value in bench.accuracy.items())
+    say(f"ANNs on {TEST_IMAGES} test images: {anns}")
     rows = []
     wanted = {"convert": CONVERSIONS, "finetune": TUNINGS, None: CONVERSIONS + TUNINGS}
     for row in wanted[arguments.only]:
@@ -225,15 +229,9 @@ def main() -> int:
             except DeployError as error:
                 print(f"options: {row.name}, T = {steps}: {error}", file=sys.stderr)
                 continue
-            if not quiet:
-                accuracy, synops = rows[-1]["accuracy"], rows[-1]["synops"]
-                print(f"| {row.name} | {steps} | {accuracy:.2%} | {synops:,.0f} |", flush=True)
-    result = {"anns": bench.accuracy, "images": TEST_IMAGES, "rows": rows}
-    if quiet:
-        print(json.dumps(result))
-    elif arguments.json:
-        Path(arguments.json).write_text(json.dumps(result, indent=2))
-    return 0
+            accuracy, synops = rows[-1]["accuracy"], rows[-1]["synops"]
+            say(f"| {row.name} | {steps} | {accuracy:.2%} | {synops:,.0f} |")
+    return {"anns": bench.accuracy, "images": TEST_IMAGES, "rows": rows}
 
 
 if __name__ == "__main__":

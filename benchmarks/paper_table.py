@@ -25,6 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import common
 import machine
 from safetensors import safe_open
 
@@ -36,7 +37,7 @@ THREADS = 2
 Json = dict[str, Any]
 
 
-class TableError(ValueError):
+class TableError(common.UnusableError):
     """A row that cannot be run, in one line."""
 
 
@@ -177,18 +178,11 @@ def _data() -> Path:
     return Path(folder).resolve()
 
 
-def _write(path: Path, value: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".new")
-    fresh.write_text(json.dumps(value, indent=2) + "\n")
-    fresh.replace(path)
-
-
-def _listed() -> None:
+def _listed(say: common.Say) -> None:
     for row in rows():
         stages = result(row).get("stages", {})
         said = ", ".join(f"{name} {stage['accuracy']:.2%}" for name, stage in stages.items())
-        print(f"{row:24}{said or 'not run'}")
+        say(f"{row:24}{said or 'not run'}")
 
 
 def main() -> int:
@@ -202,36 +196,36 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[], metavar="OPTION=VALUE")
     parser.add_argument("--quiet", action="store_true")
     arguments = parser.parse_args()
-    try:
-        if arguments.list or arguments.row is None:
-            _listed()
-            return 0
-        machine.hold_to(THREADS)
-        # threads that wait must not take the cores from others
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        row, options = arguments.row, {"seed": arguments.seed, "quiet": arguments.quiet}
-        if arguments.set and not arguments.choose:
-            raise TableError("--set is for --choose; a row is run as its recipe says")
-        if arguments.choose:
-            pairs = dict(pair.split("=", 1) for pair in arguments.set)
-            switches = {"true": True, "false": False}
-            changes = {name: switches.get(value, value) for name, value in pairs.items()}
-            tried = choose(row, arguments.work, changes, **options)
-            known = json.loads(CHOICES.read_text()) if CHOICES.is_file() else []
-            _write(CHOICES, [*known, tried])
-            print(f"{row}: {tried['validation_accuracy']:.2%} of {PUT_ASIDE} images put aside")
-            return 0
-        written = result(row) or {"row": row, "stages": {}}
-        if "ann" not in written["stages"]:
-            written["stages"]["ann"] = train(row, arguments.work, **options)
-            _write(RESULTS / f"{row}.json", written)
-        for name, stage in written["stages"].items():
-            said = f"{stage['accuracy']:.2%} of {stage['images']} test images"
-            print(f"{row}: {name} {said} in {stage['seconds']:.0f} s")
-    except TableError as error:
-        print(f"paper_table: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return common.conclude("paper_table", None, lambda say: (None, _asked(arguments, say)))
+
+
+def _asked(arguments: argparse.Namespace, say: common.Say) -> int:
+    if arguments.list or arguments.row is None:
+        _listed(say)
+        return common.DONE
+    machine.hold_to(THREADS)
+    # threads that wait must not take the cores from others
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    row, options = arguments.row, {"seed": arguments.seed, "quiet": arguments.quiet}
+    if arguments.set and not arguments.choose:
+        raise TableError("--set is for --choose; a row is run as its recipe says")
+    if arguments.choose:
+        pairs = dict(pair.split("=", 1) for pair in arguments.set)
+        switches = {"true": True, "false": False}
+        changes = {name: switches.get(value, value) for name, value in pairs.items()}
+        tried = choose(row, arguments.work, changes, **options)
+        known = json.loads(CHOICES.read_text()) if CHOICES.is_file() else []
+        common.write(CHOICES, [*known, tried])
+        say(f"{row}: {tried['validation_accuracy']:.2%} of {PUT_ASIDE} images put aside")
+        return common.DONE
+    written = result(row) or {"row": row, "stages": {}}
+    if "ann" not in written["stages"]:
+        written["stages"]["ann"] = train(row, arguments.work, **options)
+        common.write(RESULTS / f"{row}.json", written)
+    for name, stage in written["stages"].items():
+        said = f"{stage['accuracy']:.2%} of {stage['images']} test images"
+        say(f"{row}: {name} {said} in {stage['seconds']:.0f} s")
+    return common.DONE
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 Run from the repository's root::
 
     python benchmarks/placement.py [--axons single] [--kernels unshared] [--rate R] [--large]
-        [--json FILE]
+        [--json PATH|-]
 
 Weights are initial ones: a placement depends on their shapes and widths alone. CIFAR-10 networks
 take Poisson input over 10 steps, ResNet34 direct input of 224 x 224 pixels over 4. With ``--rate``
@@ -13,17 +13,15 @@ adds VGG16 at 224 x 224, whose 138 million weights take minutes and 7 GB to make
 """
 
 import argparse
-import json
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
+import common
 import torch
 from speed.untrained import untrained
 
 from spikeship.hw_models import chips
-from spikeship.hw_models.atomic import replacing
 from spikeship.hw_models.chips.spec import ChipSpec
 from spikeship.hw_models.cost.core_work import core_work
 from spikeship.hw_models.cost.step_time import step_times
@@ -89,32 +87,37 @@ def layer_row(layer: PlacedLayer, chip: ChipSpec) -> dict[str, Any]:
     }
 
 
-def tell(arch: str, side: int, row: dict[str, Any]) -> None:
+def tell(arch: str, side: int, row: dict[str, Any], say: common.Say) -> None:
     fits = "fits" if row["fits"] else "does not fit"
-    print(
+    say(
         f"{arch} {side}x{side} on {row['chip']}: {row['cores']:,} cores, {row['chips']} "
         f"chip{'s' * (row['chips'] > 1)}, {fits}; placed in {row['seconds']:.2f} s"
         + ("" if row["latency_s"] is None else f", {row['latency_s'] * 1e3:.4g} ms a sample")
     )
     for line in row["misfits"]:
-        print(f"  {line}")
+        say(f"  {line}")
     for layer in row["layers"]:
         groups, rows, columns = layer["split"]
         shares = ", ".join(f"{name} {share:.0%}" for name, share in layer["fullest"].items())
-        print(
+        say(
             f"  {layer['name']:<32} {layer['cores']:>5} = {groups} groups x {rows} x {columns}"
             f"  {layer['limit']:<16} {shares}"
         )
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = common.parser(__doc__)
     parser.add_argument("--axons", choices=("population", "single"), default="population")
     parser.add_argument("--kernels", choices=("shared", "unshared"), default="shared")
     parser.add_argument("--rate", type=float, help="messages a source neuron and step")
     parser.add_argument("--large", action="store_true", help="VGG16 at 224 x 224 as well")
-    parser.add_argument("--json", type=Path, help="file to write the rows to")
     options = parser.parse_args(argv)
+    return common.conclude(
+        "placement", options.json, lambda say: (everything(options, say), common.DONE)
+    )
+
+
+def everything(options: argparse.Namespace, say: common.Say) -> dict[str, Any]:
     rules = Rules(options.axons, options.kernels)
     rows = []
     for arch, side, classes, num_steps in (*NETWORKS, *([LARGE] if options.large else [])):
@@ -122,12 +125,9 @@ def main(argv: list[str] | None = None) -> int:
         traffic = None if options.rate is None else Traffic.uniform(graph, options.rate, num_steps)
         for chip in chips.CHIPS.values():
             row = row_of(graph, chip, rules, traffic)
-            tell(arch, side, row)
+            tell(arch, side, row, say)
             rows.append({"network": arch, "side": side, "num_steps": num_steps, **row})
-    if options.json:
-        with replacing(options.json) as temporary:
-            temporary.write_text(json.dumps({"rules": vars(rules), "rows": rows}, indent=1))
-    return 0
+    return {"rules": vars(rules), "rows": rows}
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import common
+
 COMMANDS = r"""
 spikeship train vgg5 --paper --data fashion-mnist --width 0.25 --activation qcfs:4 \
     --epochs 12 --lr 0.02 --schedule cosine --validation 2000 -o ann.safetensors
@@ -45,15 +47,21 @@ def output(command: str) -> str:
 
 def main() -> int:
     """Run the recipe and print its table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = common.parser(__doc__)
     parser.add_argument("--out", type=Path, default=Path("recipe-out"))
-    parser.add_argument("--json", metavar="PATH|-")
     parser.add_argument("--limit", type=int, help="only the first so many images everywhere")
     arguments = parser.parse_args()
+    return common.conclude("recipe", arguments.json, lambda say: everything(arguments, say))
+
+
+def everything(arguments: argparse.Namespace, say: common.Say) -> tuple[Any, int]:
+    """Run the commands; return the rows and seconds, or the status of the command that failed.
+
+    Raises:
+        UnusableError: it is not said where the images are.
+    """
     if not os.environ.get("SPIKESHIP_DATA"):
-        print("recipe: set SPIKESHIP_DATA to the folder that holds fashion-mnist", file=sys.stderr)
-        return 2
-    quiet = arguments.json == "-"
+        raise common.UnusableError("set SPIKESHIP_DATA to the folder that holds fashion-mnist")
     arguments.out.mkdir(parents=True, exist_ok=True)
     seconds: dict[str, float] = {}
     for command in commands():
@@ -61,8 +69,7 @@ def main() -> int:
         verb, made = words[1], output(command)
         if verb != "compare" and (arguments.out / made).exists():
             continue
-        if not quiet:
-            print("$", " ".join(words), flush=True)
+        say(f"$ {' '.join(words)}")
         began = time.perf_counter()
         program = str(Path(sys.executable).with_name(words[0]))
         extra = ["-n", str(arguments.limit)] if arguments.limit and verb != "quantize" else []
@@ -70,27 +77,21 @@ def main() -> int:
         done = subprocess.run(
             [program, *words[1:], *extra, *said],
             cwd=arguments.out,
-            stdout=subprocess.DEVNULL if quiet else None,
+            stdout=subprocess.DEVNULL if arguments.json == "-" else None,
             check=False,
         )
         if done.returncode:
-            return done.returncode
+            return None, done.returncode
         seconds[made] = time.perf_counter() - began
     result: dict[str, Any] = json.loads((arguments.out / "compare-report.json").read_text())
     rows = [
         {key: row[key] for key in ("stage", "accuracy", "correct", "images", "num_steps")}
         for row in result["rows"]
     ]
-    report = {"rows": rows, "seconds": seconds}
-    if quiet:
-        print(json.dumps(report))
-        return 0
     for row in rows:
-        print(f"{row['stage']:10} {row['correct']:6} of {row['images']}  {row['accuracy']:.2%}")
-    print("  ".join(f"{name} {spent:.0f} s" for name, spent in seconds.items()))
-    if arguments.json:
-        Path(arguments.json).write_text(json.dumps(report, indent=2))
-    return 0
+        say(f"{row['stage']:10} {row['correct']:6} of {row['images']}  {row['accuracy']:.2%}")
+    say("  ".join(f"{name} {spent:.0f} s" for name, spent in seconds.items()))
+    return {"rows": rows, "seconds": seconds}, common.DONE
 
 
 if __name__ == "__main__":

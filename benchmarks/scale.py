@@ -16,11 +16,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import common
 import machine
 
 THREADS = 2
@@ -76,8 +76,7 @@ QUICK = (
 
 def main() -> int:
     """Run the rows and print them."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", metavar="PATH|-", help="write one object; - is stdout")
+    parser = common.parser(__doc__)
     parser.add_argument("--plot", type=Path, metavar="DIR", help="write figures")
     parser.add_argument("--quick", action="store_true", help="a few small rows")
     parser.add_argument("--threads", type=int, default=THREADS, help="cores and threads")
@@ -91,30 +90,16 @@ def main() -> int:
     if given.row:
         print(json.dumps(one_run(Path(given.row[0]), Path(given.row[1]), threads)))
         return 0
-    from spikeship.deploy.verbs.console import check_writable
-    from spikeship.training.data.load import DataError
 
-    stream = sys.stderr if given.json == "-" else sys.stdout
-
-    def say(line: str) -> None:
-        print(line, file=stream, flush=True)
-
-    try:
-        if given.json not in (None, "-"):
-            check_writable(Path(given.json))
+    def act(say: common.Say) -> tuple[dict[str, Any], int]:
         result = measured(QUICK if given.quick else CASES, threads, given.data, given.cache, say)
         if given.plot:
             from speed.scale_figures import draw
 
             draw(result["rows"], given.plot)
-        if given.json == "-":
-            print(json.dumps(result))
-        elif given.json:
-            Path(given.json).write_text(json.dumps(result, indent=2))
-    except (DataError, OSError) as error:
-        print(f"scale: {error}", file=sys.stderr)
-        return 2
-    return 0
+        return result, common.DONE
+
+    return common.conclude("scale", given.json, act)
 
 
 def measured(
@@ -122,7 +107,7 @@ def measured(
     threads: int,
     data: str | None,
     cache: Path | None,
-    say: Callable[[str], None],
+    say: common.Say,
 ) -> dict[str, Any]:
     """Make each network once and run its cases, each in a process of its own.
 

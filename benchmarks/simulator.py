@@ -13,13 +13,12 @@ goes on with 10,000 images, and with VGG16 at T = 100 on 1,000.
 """
 
 import argparse
-import json
 import math
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import common
 import machine
 
 THREADS = 2
@@ -29,8 +28,7 @@ JELLY_AT_ONCE = 8  # images that SpikingJelly's integers take when spikes are co
 
 def arguments() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", metavar="PATH|-", help="write one object; - is stdout")
+    parser = common.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="turns that are timed")
     parser.add_argument("--batch", type=int, default=32, help="images of a timed batch")
     parser.add_argument("--threads", type=int, default=THREADS, help="cores and threads")
@@ -48,45 +46,24 @@ def main() -> int:
     """Measure and print."""
     given = arguments()
     threads = machine.hold_to(given.threads)
-    # what counts the cores is imported after that
-    from spikeship.hw_models.lava.runner import LavaError
-    from spikeship.training.data.load import DataError
-
-    stream = sys.stderr if given.json == "-" else sys.stdout
-
-    def say(line: str) -> None:
-        print(line, file=stream, flush=True)
-
-    try:
-        result = everything(given, threads, say)
-    except (DataError, LavaError, OSError, ImportError) as error:
-        print(f"simulator: {error}", file=sys.stderr)
-        return 2
-    if given.json == "-":
-        print(json.dumps(result))
-    elif given.json:
-        Path(given.json).write_text(json.dumps(result, indent=2))
-    return 0
+    return common.conclude(
+        "simulator", given.json, lambda say: (everything(given, threads, say), common.DONE)
+    )
 
 
-def everything(
-    given: argparse.Namespace, threads: int, say: Callable[[str], None]
-) -> dict[str, Any]:
+def everything(given: argparse.Namespace, threads: int, say: common.Say) -> dict[str, Any]:
     """Find or train the network and measure what was asked for.
 
     Raises:
-        DataError: there are no images. OSError: the result could not be written.
-        LavaError: Lava did not run. ImportError: a peer is not installed.
+        DataError: there are no images. LavaError: Lava did not run. ImportError: a peer is not
+            installed.
     """
+    # what counts the cores is imported after they were held
     import torch
     from speed import full
     from speed.trained import default_cache, find_set, trained
 
-    from spikeship.deploy.verbs.console import check_writable
-
     torch.set_num_threads(threads)
-    if given.json not in (None, "-"):
-        check_writable(Path(given.json))
     network = trained(find_set(given.data), given.cache or default_cache(), say)
     result = measured(network, given.batch, given.rounds, threads, say)
     if given.full:
@@ -95,7 +72,7 @@ def everything(
 
 
 def measured(
-    network: Any, batch: int, rounds: int, threads: int, say: Callable[[str], None]
+    network: Any, batch: int, rounds: int, threads: int, say: common.Say
 ) -> dict[str, Any]:
     """Time all engines, compare their spikes, and say what came of it.
 

@@ -14,7 +14,6 @@ averaged weights and the loop.
 
 import argparse
 import copy
-import json
 import os
 import statistics
 import subprocess
@@ -29,6 +28,7 @@ from typing import Any
 # large blocks of memory in huge pages, for all who are measured here alike
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
+import common
 import torch
 from peers.jelly import Jelly
 from peers.plain_loop import PlainLoop
@@ -107,9 +107,7 @@ def prepared(name: str, snn: SpikingNetwork) -> nn.Module:
     return MAKERS[name](snn.train())
 
 
-def timed(
-    images: Tensor, labels: Tensor, rounds: int, say: Callable[[str], None]
-) -> dict[str, Any]:
+def timed(images: Tensor, labels: Tensor, rounds: int, say: common.Say) -> dict[str, Any]:
     """Milliseconds an image of every library, precision, T and batch, interleaved."""
     snn = network("vgg5", images)
     models = {name: prepared(name, copy.deepcopy(snn)) for name in MAKERS}
@@ -199,7 +197,7 @@ def peak_bytes(name: str, precision: str, steps: int, batch: int) -> int:
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
-def memory(say: Callable[[str], None]) -> dict[str, Any]:
+def memory(say: common.Say) -> dict[str, Any]:
     """Peak bytes of every library at batch 16, each in a process of its own."""
     results: dict[str, Any] = {}
     for steps in STEPS:
@@ -218,7 +216,7 @@ def memory(say: Callable[[str], None]) -> dict[str, Any]:
     return results
 
 
-def balancing(images: Tensor, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
+def balancing(images: Tensor, rounds: int, say: common.Say) -> dict[str, Any]:
     """Seconds to balance over 100 steps on 64 images, and by the sequential algorithm."""
     results: dict[str, Any] = {}
     for arch in ("vgg5", "vgg16"):
@@ -250,7 +248,7 @@ def balancing(images: Tensor, rounds: int, say: Callable[[str], None]) -> dict[s
     return results
 
 
-def shares(rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
+def shares(rounds: int, say: common.Say) -> dict[str, Any]:
     """Part of an epoch of ``train`` that the bare network takes, of the rounds the median."""
     results: dict[str, Any] = {}
     for arch, options, batch in SHARED:
@@ -321,8 +319,7 @@ def bare_epoch(model: nn.Module, dataset: DataSet, batch: int, precision: str) -
 
 def main() -> int:
     """Run what is asked for and print it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", metavar="PATH|-")
+    parser = common.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", choices=("steps", "memory", "balancing", "share"))
     parser.add_argument("--peak", help=argparse.SUPPRESS)
@@ -331,11 +328,13 @@ def main() -> int:
         name, precision, steps, batch = arguments.peak.split(",")
         print(peak_bytes(name, precision, int(steps), int(batch)))
         return 0
+    return common.conclude(
+        "training", arguments.json, lambda say: (everything(arguments, say), common.DONE)
+    )
 
-    def say(line: str) -> None:
-        if arguments.json != "-":
-            print(line, flush=True)
 
+def everything(arguments: argparse.Namespace, say: common.Say) -> dict[str, Any]:
+    """Measure what was asked for."""
     images, labels, source = pictures(64)
     result: dict[str, Any] = {"images": source, "threads": torch.get_num_threads()}
     if arguments.only in (None, "steps"):
@@ -359,11 +358,7 @@ def main() -> int:
         }
     if arguments.only in (None, "share"):
         result["shares"] = shares(arguments.rounds, say)
-    if arguments.json == "-":
-        print(json.dumps(result))
-    elif arguments.json:
-        Path(arguments.json).write_text(json.dumps(result, indent=2))
-    return 0
+    return result
 
 
 if __name__ == "__main__":

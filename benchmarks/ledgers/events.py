@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spikeship.hw_models.errors import SpikeshipError
 from spikeship.hw_models.events.counts import count_events
 from spikeship.hw_models.events.fanout import fanout
 from spikeship.hw_models.events.recording import Recording
@@ -16,7 +17,7 @@ from spikeship.hw_models.graph import AnySynapse, FixedGraph, Readout
 Array = NDArray[Any]
 
 
-class LedgerError(ValueError):
+class LedgerError(SpikeshipError, ValueError):
     """A network that cannot be counted by others; the message says why."""
 
 
