@@ -19,7 +19,6 @@ import cases
 from spikeship.deploy.io import network_file as files
 from spikeship.deploy.io.inputs import coding_of
 from spikeship.deploy.run.evaluate import evaluate_graph
-from spikeship.deploy.verbs.fitting import Source
 from spikeship.hw_models.events.counts import count_events
 from spikeship.hw_models.events.recording import Recording
 from spikeship.hw_models.graph import FixedGraph
@@ -166,12 +165,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def network(cache: Path, few_epochs: None) -> trained.Trained:
-    return trained.trained(Source("digits", None, 300), cache, lambda _: None)
+    return trained.trained(trained.Source("digits", None, 300), cache, lambda _: None)
 
 
 def test_the_network_is_trained_once_and_kept(network: trained.Trained, cache: Path) -> None:
     said: list[str] = []
-    again = trained.trained(Source("digits", None, 300), cache, said.append)
+    again = trained.trained(trained.Source("digits", None, 300), cache, said.append)
     assert said == []
     assert again.accuracy == network.accuracy
     assert network.graph.num_steps == trained.NUM_STEPS
@@ -187,7 +186,7 @@ def test_another_recipe_is_another_network(
 ) -> None:
     shutil.copytree(cache, tmp_path, dirs_exist_ok=True)
     said: list[str] = []
-    other = trained.trained(Source("digits", None, 200), tmp_path, said.append)
+    other = trained.trained(trained.Source("digits", None, 200), tmp_path, said.append)
     assert [line.split()[0] for line in said] == ["train", "convert"]
     assert not np.array_equal(other.graph.synapses[0].weight, network.graph.synapses[0].weight)
 

@@ -10,7 +10,7 @@ import torch
 import typer
 from spiking import chain, images
 
-from spikeship.deploy.cli.app import app
+from spikeship.deploy.cli.app import make_app
 from spikeship.training.conversion.convert import convert
 from spikeship.training.snn.encoding import encode
 
@@ -31,7 +31,7 @@ def test_spikingjellys_network_gives_the_same_readout() -> None:
 
 
 def test_every_option_of_the_recipe_is_one_of_its_verb() -> None:
-    group: Any = typer.main.get_command(app)
+    group: Any = typer.main.get_command(make_app())
     commands = recipe.commands()
     assert len(commands) == 6
     for command in commands:

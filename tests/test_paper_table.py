@@ -11,7 +11,7 @@ import pytest
 import results_page
 from typer.main import get_command
 
-from spikeship.deploy.cli.app import app
+from spikeship.deploy.cli.app import make_app
 from spikeship.training.ann.zoo import ARCHITECTURES
 
 NAMES = {
@@ -47,7 +47,7 @@ def test_a_recipe_is_a_command_of_train(row: str) -> None:
     words = paper_table.train_command(said, "x.safetensors", {"seed": 3})
     assert words[:2] == ["spikeship", "train"]
     # Typer reads the whole line, unknown options and values are refused
-    train = get_command(app).commands["train"]  # type: ignore[attr-defined]
+    train = get_command(make_app()).commands["train"]  # type: ignore[attr-defined]
     context = train.make_context("train", words[2:])
     assert context.params["arch"] == said["arch"] and context.params["seed"] == 3
     assert context.params["epochs"] == said["ann"]["epochs"]

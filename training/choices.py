@@ -2,9 +2,24 @@
 
 from typing import Literal
 
+# where, and how long
+Device = Literal["auto", "cpu", "cuda"]
 Schedule = Literal["milestones", "cosine", "one-cycle"]
+
+# networks
 Head = Literal["dense", "pool"]
 Pooling = Literal["average", "max"]
 Start = Literal["paper", "he", "identity"]
+MaxPool = Literal["refuse", "average"]
+
+# training images
 Fill = Literal["black", "reflect"]
 Flip = Literal["random", "alternating", "none"]
+
+# spiking networks
+Encoding = Literal["poisson", "direct", "spikes"]
+Reset = Literal["subtract", "zero"]
+FirstPotential = Literal["zero", "half"]
+Calibrated = Literal["bias", "v0"]
+LossName = Literal["ce", "tet"]
+Share = Literal["layer", "channel"]

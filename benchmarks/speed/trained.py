@@ -17,12 +17,12 @@ from spikeship.deploy.compiler.quantize import quantize
 from spikeship.deploy.io.classifier import Ann
 from spikeship.deploy.io.classifier import load as load_ann_file
 from spikeship.deploy.io.inputs import CALIBRATION, Images, of_set
-from spikeship.deploy.verbs.fitting import Source
+from spikeship.deploy.io.sets import load_data
 from spikeship.hw_models.graph import FixedGraph
 from spikeship.training.ann.checkpoint import CheckpointError, load_ann, save_ann
 from spikeship.training.ann.zoo import build
 from spikeship.training.conversion.convert import convert
-from spikeship.training.data.load import VARIABLE, DataError
+from spikeship.training.data.load import VARIABLE, DataError, DataSet
 from spikeship.training.fit.classifier import ann_config, evaluate_ann, train_ann
 from spikeship.training.fit.config import FitConfig
 from spikeship.training.nir_io.from_nir import FromNirError, from_nir, read_nir
@@ -35,6 +35,25 @@ SETS = ("cifar10", "fashion-mnist")
 TRAIN_IMAGES = 8000
 ACCURACY_IMAGES = 1000
 SETTINGS = {"epochs": 3, "learning_rate": 2e-2, "schedule": "cosine", "warmup": 0.25, "seed": 0}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where images come from.
+
+    Attributes:
+        name: of the set.
+        folder: where it lies; None for the one in the environment.
+        limit: only the first so many images of each split.
+    """
+
+    name: str
+    folder: Path | None
+    limit: int | None
+
+    def load(self) -> DataSet:
+        """Read the set, cut to the limit."""
+        return load_data(self.name, self.folder, limit=self.limit)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,110 +1,58 @@
 """The verb convert: a trained classifier becomes a spiking network."""
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
 from spikeship.deploy.errors import DeployError
-from spikeship.deploy.io import classifier as anns
-from spikeship.deploy.io.inputs import CALIBRATION, of_set
+from spikeship.deploy.io import classifier
+from spikeship.deploy.io.sets import load_data
+from spikeship.deploy.options.convert import ClassifierFiles, ConvertOptions
+from spikeship.deploy.options.shared import Common, Source
+from spikeship.deploy.pipeline.convert import convert as convert_classifier
 from spikeship.deploy.verbs.console import DONE, Voice, check_writable
-from spikeship.deploy.verbs.fitting import Source
-from spikeship.training.conversion.calibrate import Calibrated
-from spikeship.training.conversion.convert import Start
-from spikeship.training.conversion.convert import convert as convert_network
-from spikeship.training.fit.config import Device
-from spikeship.training.fit.processes import pick
-from spikeship.training.frontends.pools import MaxPool
 from spikeship.training.nir_io.to_nir import to_nir, write_nir
-from spikeship.training.snn.encoding import Encoding
-from spikeship.training.snn.neurons import Reset
 
 
-@dataclass(frozen=True)
-class Conversion:
-    """What convert was asked for; see ``training.convert.convert`` for the options.
-
-    Attributes:
-        ann: file of the classifier, or None.
-        arch: ``package.module:factory`` of a torch module instead.
-        weights: its state dict.
-        max_pool: what becomes of max pools.
-        mean: of each channel, numbers between commas, where the classifier's file says none.
-        std: likewise.
-    """
-
-    ann: Path | None
-    arch: str | None
-    weights: Path | None
-    max_pool: MaxPool
-    mean: str | None
-    std: str | None
-    num_steps: int
-    encoding: Encoding
-    balance: str
-    per_channel: bool
-    factor: float | None
-    v0: Start | None
-    calibrate: Calibrated | None
-    leak: float
-    reset: Reset
-
-
-def convert(
-    voice: Voice, request: Conversion, source: Source, output: Path, seed: int, device: Device
-) -> int:
+def convert(files: ClassifierFiles, source: Source, options: ConvertOptions, common: Common) -> int:
     """Convert a classifier and write the spiking network."""
-    check_writable(output)
-    encoding = request.encoding
-    dataset = source.load(messages=encoding == "spikes")
-    ann = anns.load(
-        request.ann,
-        arch=request.arch,
-        weights=request.weights,
+    voice = Voice(common.json, common.quiet)
+    check_writable(files.output)
+    dataset = load_data(
+        source.data,
+        source.data_dir,
+        limit=source.limit,
+        messages=options.encoding == "spikes",
+    )
+    ann = classifier.load(
+        files.ann,
+        arch=files.arch,
+        weights=files.weights,
         input_shape=dataset.input_shape,
-        max_pool=request.max_pool,
+        max_pool=options.max_pool,
     )
-    like = dict(ann.data) | _statistics(request)
-    images = of_set(dataset, split="train", like=like, input_shape=ann.network.input_shape)
-    snn = convert_network(
-        ann.network.to(pick(device)),
-        images.source(encoding)[:CALIBRATION],
-        num_steps=request.num_steps,
-        encoding=encoding,
-        peak=None if encoding == "spikes" else images.peak(),
-        balance=request.balance,
-        per_channel=request.per_channel,
-        factor=request.factor,
-        v0=request.v0,
-        calibrate=request.calibrate,
-        leak=request.leak,
-        reset=request.reset,
-        seed=seed,
-        data=images.data,
-        provenance={**ann.provenance, "convert": _said(request)},
+    snn = convert_classifier(
+        ann,
+        dataset,
+        options,
+        statistics=_statistics(files),
+        seed=common.seed,
+        device=common.device,
     )
-    write_nir(output, to_nir(snn.cpu()))
+    write_nir(files.output, to_nir(snn))
     thresholds = {name: float(neuron.threshold.max()) for name, neuron in snn.neurons.items()}
-    voice.say(f"{output}: {len(thresholds)} neuron layers, T = {snn.num_steps}")
+    voice.say(f"{files.output}: {len(thresholds)} neuron layers, T = {snn.num_steps}")
     voice.result(
         {
-            "output": str(output),
+            "output": str(files.output),
             "num_steps": snn.num_steps,
-            "encoding": encoding,
+            "encoding": options.encoding,
             "thresholds": thresholds,
         }
     )
     return DONE
 
 
-def _said(request: Conversion) -> dict[str, Any]:
-    names = ("balance", "per_channel", "factor", "v0", "calibrate")
-    return {name: getattr(request, name) for name in names}
-
-
-def _statistics(request: Conversion) -> dict[str, list[float]]:
+def _statistics(files: ClassifierFiles) -> dict[str, list[float]]:
+    """Mean and std as they are given, numbers between commas."""
     found = {}
-    for name, text in (("mean", request.mean), ("std", request.std)):
+    for name, text in (("mean", files.mean), ("std", files.std)):
         if text is not None:
             try:
                 found[name] = [float(part) for part in text.split(",")]

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -13,9 +13,14 @@ from spikeship.deploy.export.lava import export_lava
 from spikeship.deploy.io import network_file as files
 from spikeship.deploy.io.classifier import load
 from spikeship.deploy.io.inputs import CALIBRATION, of_set
+from spikeship.deploy.options.compare import DemoOptions
+from spikeship.deploy.options.shared import Common
+from spikeship.deploy.report.report import table
+from spikeship.deploy.verbs.console import DONE, NO, Voice
 from spikeship.hw_models.atomic import replacing
 from spikeship.training.ann.checkpoint import save_ann
 from spikeship.training.ann.zoo import build
+from spikeship.training.choices import Device
 from spikeship.training.conversion.convert import convert
 from spikeship.training.data import load as data
 from spikeship.training.finetuning.stdb import finetune, stdb_config
@@ -25,10 +30,9 @@ from spikeship.training.nir_io.to_nir import to_nir, write_nir
 DATA, ARCH, CHIP = "digits", "vgg5", "loihi2"
 NUM_STEPS = 16
 LAVA_IMAGES = 20
-Device = Literal["cpu", "cuda", "auto"]
 
 
-def demo(
+def run_demo(
     out: Path,
     *,
     seed: int = 0,
@@ -106,3 +110,21 @@ def demo(
     with replacing(out / "demo.json") as temporary:
         temporary.write_text(json.dumps(result, indent=2))
     return result
+
+
+def demo(options: DemoOptions, common: Common) -> int:
+    """Do the main job on the embedded digits, end to end."""
+    voice, out = Voice(common.json, common.quiet), options.out
+    result = run_demo(
+        out, seed=common.seed, quiet=common.quiet, device=common.device, say=voice.say
+    )
+    voice.result(result)
+    voice.say(table(result))
+    check = result["verify"]
+    voice.say(
+        f"Lava: {check['spikes_compared']} spikes ({check['values_compared']} values) of "
+        f"{check['images']} images compared, "
+        + ("all equal" if check["spikes_equal"] else str(check["first_difference"]))
+    )
+    voice.say(f"Everything is in {out}/; open {result['report']}")
+    return DONE if check["spikes_equal"] else NO

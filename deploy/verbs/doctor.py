@@ -9,10 +9,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
+from spikeship.deploy.options.shared import Common
+from spikeship.deploy.verbs.console import DONE, Voice
 from spikeship.hw_models.meters.meter import MeterError
 from spikeship.hw_models.meters.rapl import POWERCAP, RaplMeter
 
@@ -142,3 +144,15 @@ def _data() -> Finding:
     if not found:
         return Finding(name, False, f"{folder} holds no data set", fix)
     return Finding(name, True, f"{folder}: {', '.join(found)}")
+
+
+def doctor(common: Common) -> int:
+    """Say what works here, and how to get the rest."""
+    voice = Voice(common.json, common.quiet)
+    findings = examine()
+    for found in findings:
+        voice.say(f"{'yes' if found.works else 'no ':3} {found.name:12} {found.detail}")
+        if found.fix:
+            voice.say(f"    {found.fix}")
+    voice.result({"findings": [asdict(found) for found in findings]})
+    return DONE

@@ -2,99 +2,70 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 from rich import box
 from rich.table import Table
 
-from spikeship.deploy.io import network_file as files
+from spikeship.deploy.io import network_file
 from spikeship.deploy.io.inputs import images_for
+from spikeship.deploy.options.estimate import EstimateOptions
+from spikeship.deploy.options.shared import Common, NetFile, Source
+from spikeship.deploy.pipeline.estimate import estimate as estimate_network
 from spikeship.deploy.report.drawing import check_format
 from spikeship.deploy.report.placement_picture import figure_of, write_placement_picture
 from spikeship.deploy.report.report import si
-from spikeship.deploy.run.counting import Counted, count, estimate_on, place_on
-from spikeship.deploy.run.evaluate import Running
 from spikeship.deploy.verbs.console import DONE, NO, Voice, check_writable
 from spikeship.hw_models.atomic import replacing
-from spikeship.hw_models.energy_models import ModelEnergy, all_models
+from spikeship.hw_models.energy_models import ModelEnergy
 from spikeship.hw_models.estimate import Estimate
 from spikeship.hw_models.placement import placement_file
-from spikeship.hw_models.placement.placement import Placement, Rules
+from spikeship.hw_models.placement.placement import Placement
 from spikeship.hw_models.placer.one_more_core import OneMore
 
 
-@dataclass(frozen=True)
-class Request:
-    """What estimate was asked for.
-
-    Attributes:
-        net: the network's file. chip: its name. data: name of the set. data_dir: its folder.
-        placement: JSON file to write the placement to. picture: SVG or PNG of it.
-        rules: how axons and kernels are counted. max_chips: chips there are.
-        models: whether to list what other published energy models say.
-        limit: images at most. seed: of the encoding. device: what runs the integers.
-    """
-
-    net: Path
-    chip: str
-    data: str
-    data_dir: Path | None = None
-    placement: Path | None = None
-    picture: Path | None = None
-    rules: Rules = Rules()
-    max_chips: int | None = None
-    models: bool = False
-    limit: int | None = None
-    seed: int = 0
-    device: str = "cpu"
-
-
-def run(voice: Voice, request: Request) -> int:
+def estimate(file: NetFile, source: Source, options: EstimateOptions, common: Common) -> int:
     """Estimate cost on a chip."""
-    if request.picture is not None:
-        check_format(request.picture)
-    for path in (request.placement, request.picture):
+    voice = Voice(common.json, common.quiet)
+    if options.picture is not None:
+        check_format(options.picture)
+    for path in (options.placement, options.picture):
         if path is not None:
             check_writable(path)
-    counted = _count(voice, request)
-    placement = place_on(counted, request.chip, rules=request.rules, max_chips=request.max_chips)
-    found = estimate_on(counted, placement)
+    graph = network_file.load(file.net)
+    images = images_for(graph, source.data, source.data_dir, source.limit)
+    with voice.progress(len(images.values), "images") as progress:
+        both = estimate_network(
+            graph,
+            images,
+            options,
+            seed=common.seed,
+            device=common.for_integers,
+            progress=progress,
+        )
+    found, placement = both.estimate, both.estimate.placement
     result: dict[str, Any] = {
         **found.to_json(),
         "rules": asdict(placement.rules),
         "misfits": [{**asdict(misfit), "text": str(misfit)} for misfit in placement.misfits],
     }
     _tell(voice, found)
-    if request.models:
-        models = all_models(counted.graph, counted.counts)
-        result["models"] = [model.to_json() for model in models]
-        voice.say(_models_table(models, found))
-    if request.placement is not None:
-        _write(placement, request.placement)
-        result["placement"] = str(request.placement)
-    if request.picture is not None:
-        write_placement_picture(figure_of(found), request.picture)
-        result["picture"] = str(request.picture)
-    for path in (request.placement, request.picture):
+    if options.models:
+        result["models"] = [model.to_json() for model in both.models]
+        voice.say(_models_table(both.models, found))
+    if options.placement is not None:
+        _write(placement, options.placement)
+        result["placement"] = str(options.placement)
+    if options.picture is not None:
+        write_placement_picture(figure_of(found), options.picture)
+        result["picture"] = str(options.picture)
+    for path in (options.placement, options.picture):
         if path is not None:
             voice.say(str(path))
     voice.result(result)
     return DONE if placement.fits else NO
-
-
-def _count(voice: Voice, request: Request) -> Counted:
-    graph = files.load(request.net)
-    images = images_for(graph, request.data, request.data_dir, request.limit)
-    with voice.progress(len(images.values), "images") as progress:
-        return count(
-            graph,
-            images,
-            seed=request.seed,
-            running=Running(device=request.device),
-            progress=progress,
-        )
 
 
 def _write(placement: Placement, path: Path) -> None:

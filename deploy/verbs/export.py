@@ -1,18 +1,16 @@
 """The verb export: a network for others."""
 
-from pathlib import Path
-
-from spikeship.deploy.errors import DeployError
-from spikeship.deploy.export.lava import export_lava
-from spikeship.deploy.io import network_file as files
+from spikeship.deploy.export import export_to
+from spikeship.deploy.io import network_file
+from spikeship.deploy.options.quantize import ExportOptions
+from spikeship.deploy.options.shared import Common
 from spikeship.deploy.verbs.console import DONE, Voice
 
 
-def export(voice: Voice, net: Path, to: str, output: Path) -> int:
+def export(options: ExportOptions, common: Common) -> int:
     """Write a network for others."""
-    if to != "lava":
-        raise DeployError(f"--to: {to!r} is unknown; lava is the one there is")
-    folder = export_lava(files.load(net), output)
-    voice.say(f"{folder}: run it with 'python {folder}/run.py messages.npy'")
-    voice.result({"output": str(folder), "to": to})
+    voice = Voice(common.json, common.quiet)
+    written = export_to(options.to, network_file.load(options.net), options.output)
+    voice.say(f"{written.path}: {written.use}")
+    voice.result({"output": str(written.path), "to": options.to})
     return DONE

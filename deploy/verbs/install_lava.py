@@ -7,6 +7,8 @@ that do: ``--no-deps`` and ``--ignore-requires-python``.
 import subprocess
 import sys
 
+from spikeship.deploy.options.shared import Common
+from spikeship.deploy.verbs.console import DONE, Voice
 from spikeship.hw_models.errors import SpikeshipError
 from spikeship.hw_models.lava.compat import LAVA_DL_VERSION, LAVA_VERSION
 
@@ -30,6 +32,14 @@ def install(quiet: bool = False) -> None:
     """
     _pip(quiet, *NEEDED)
     _pip(quiet, "--no-deps", "--ignore-requires-python", *LAVA)
+
+
+def install_lava(common: Common) -> int:
+    """Install lava-nc and lava-dl into this environment, past the Python they declare."""
+    install(common.quiet)
+    voice = Voice(common.json, common.quiet)
+    voice.result({"lava-nc": LAVA_VERSION, "lava-dl": LAVA_DL_VERSION})
+    return DONE
 
 
 def _pip(quiet: bool, *arguments: str) -> None:

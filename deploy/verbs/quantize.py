@@ -1,102 +1,70 @@
-"""The verb quantize."""
+"""The verb quantize: a spiking network, or lava-dl's ``.net`` file, becomes integers."""
 
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from spikeship.deploy.compiler.quantize import quantize as quantize_network
 from spikeship.deploy.errors import DeployError
-from spikeship.deploy.importers.netx import read_netx
-from spikeship.deploy.io import network_file as files
-from spikeship.deploy.io.inputs import CALIBRATION, load_images
+from spikeship.deploy.importers import IMPORTERS
+from spikeship.deploy.io import network_file
+from spikeship.deploy.options.quantize import QuantizeFiles, QuantizeOptions
+from spikeship.deploy.options.shared import Common, MaybeSource
+from spikeship.deploy.tables import resolved
 from spikeship.deploy.verbs.console import DONE, Voice, check_writable
 from spikeship.hw_models import chips
 from spikeship.hw_models.graph import FixedGraph, Neuron, Node, Overflow, Readout
 from spikeship.hw_models.placer.place import place
-from spikeship.training.nir_io.from_nir import from_nir, read_nir
-from spikeship.training.snn.observe import observe_ranges
 
 
 def quantize(
-    voice: Voice,
-    snn: Path,
-    chip: str,
-    weight_bits: int | None,
-    data: str | None,
-    data_dir: Path | None,
-    output: Path,
-    limit: int | None,
-    seed: int,
-    layers: int | None = None,
+    files: QuantizeFiles, source: MaybeSource, options: QuantizeOptions, common: Common
 ) -> int:
     """Quantize a spiking network and write its integers; those of a ``.net`` file as they are."""
-    if snn.suffix == SUFFIX:
-        return quantize_net(voice, snn, chip, weight_bits, data, output, layers)
-    if layers is not None:
-        raise DeployError(f"--layers: reads part of a {SUFFIX} file, not of {snn}; leave it out")
+    voice = Voice(common.json, common.quiet)
+    snn, output = files.snn, files.output
+    if snn.suffix in IMPORTERS:
+        return _import(voice, files, options, source.data)
+    # integers that are read need no torch
+    from spikeship.deploy.io.sets import load_data
+    from spikeship.deploy.pipeline.quantize import quantize as quantize_network
+    from spikeship.training.nir_io.from_nir import from_nir, read_nir
+
+    if options.layers is not None:
+        raise DeployError(f"--layers: reads part of a .net file, not of {snn}; leave it out")
     check_writable(output)
     graph = read_nir(snn)
-    ranges = None
-    if data is not None:
-        network = from_nir(graph)
-        images = load_images(
-            data,
-            data_dir,
-            split="train",
-            limit=limit or CALIBRATION,
-            like=network.data,
-            input_shape=network.network.input_shape,
-            encoding=network.coding.encoding,
-        )
-        ranges = observe_ranges(network, images.source(network.coding.encoding)[:], seed=seed)
-    fixed = quantize_network(graph, chip=chip, weight_bits=weight_bits, ranges=ranges)
-    files.save(fixed, output)
-    tell_quantized(voice, fixed, output)
+    dataset = None
+    if source.data is not None:
+        messages = from_nir(graph).coding.encoding == "spikes"
+        dataset = load_data(source.data, source.data_dir, messages=messages)
+    fixed = quantize_network(graph, options, dataset=dataset, limit=source.limit, seed=common.seed)
+    network_file.save(fixed, output)
+    _tell_quantized(voice, fixed, output)
     return DONE
 
 
-SUFFIX = ".net"
-
-
-def quantize_net(
-    voice: Voice,
-    path: Path,
-    chip: str,
-    weight_bits: int | None,
-    data: str | None,
-    output: Path,
-    layers: int | None,
-) -> int:
-    """Read a ``.net`` file and write its integers as ours.
-
-    Args:
-        voice: where words go.
-        path: the file.
-        chip: what the integers are for; where they do not fit it, that is a warning.
-        weight_bits: refused: the file has its own.
-        data: refused: there is nothing to calibrate.
-        output: file to write.
-        layers: read only the first so many.
+def _import(voice: Voice, files: QuantizeFiles, options: QuantizeOptions, data: str | None) -> int:
+    """Read another framework's integers and write them as ours.
 
     Raises:
-        NetxError: the file cannot be run. DeployError: an option that means nothing here.
+        SpikeshipError: the file cannot be run. DeployError: an option that means nothing here.
     """
-    for option, value in (("--weight-bits", weight_bits), ("--data", data)):
+    for option, value in (("--weight-bits", options.weight_bits), ("--data", data)):
         if value is not None:
-            raise DeployError(f"{option}: {path} holds integers already; leave it out")
-    check_writable(output)
-    read = read_netx(path, layers=layers)
+            raise DeployError(f"{option}: {files.snn} holds integers already; leave it out")
+    check_writable(files.output)
+    read = resolved(IMPORTERS[files.snn.suffix])(files.snn, layers=options.layers)
     width = max(synapse.num_weight_bits for synapse in read.synapses)
-    graph = replace(read, metadata={**read.metadata, "chip": chip, "weight_bits": width})
-    files.save(graph, output)
-    tell_quantized(voice, graph, output)
-    for reason in place(graph, chips.get(chip)).reasons:
+    graph = replace(read, metadata={**read.metadata, "chip": options.chip, "weight_bits": width})
+    network_file.save(graph, files.output)
+    _tell_quantized(voice, graph, files.output)
+    for reason in place(graph, chips.get(options.chip)).reasons:
         voice.warn(reason)
     return DONE
 
 
-def tell_quantized(voice: Voice, graph: FixedGraph, output: Path) -> None:
+def _tell_quantized(voice: Voice, graph: FixedGraph, output: Path) -> None:
     """Say what was written: notes, layers, and which of them nothing proves to stay in range."""
     notes = graph.metadata["notes"]
     for note in notes:

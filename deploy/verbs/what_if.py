@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -10,81 +9,64 @@ from rich import box
 from rich.table import Table
 
 from spikeship.deploy.analysis.references import gpu_rows
-from spikeship.deploy.analysis.what_if import Question, runs_needed, what_if
+from spikeship.deploy.analysis.what_if import Question, runs_needed
+from spikeship.deploy.analysis.what_if import what_if as vary
 from spikeship.deploy.errors import DeployError
-from spikeship.deploy.io import classifier as anns
-from spikeship.deploy.io import network_file as files
+from spikeship.deploy.io import classifier, network_file
 from spikeship.deploy.io.inputs import images_for
+from spikeship.deploy.options.estimate import WhatIfOptions
+from spikeship.deploy.options.shared import Common, NetFile, Source
 from spikeship.deploy.report.report import energy_range, si
 from spikeship.deploy.report.what_if_picture import write_what_if_picture
 from spikeship.deploy.run.evaluate import Running
 from spikeship.deploy.verbs.console import DONE, NO, Voice, check_writable
 from spikeship.hw_models.atomic import replacing
+from spikeship.hw_models.placement.placement import Rules
 from spikeship.training.nir_io.from_nir import read_nir
 
 JSON_NAME, PICTURE_NAME = "what-if.json", "what-if.svg"
 Number = TypeVar("Number", int, float)
 
 
-@dataclass(frozen=True)
-class Request:
-    """What what-if was asked for.
-
-    Attributes:
-        net: the network's file. data: name of the set. data_dir: its folder.
-        question: what to vary.
-        output: folder to write to.
-        snn: the float network it was quantized from, to quantize it anew. ann: the classifier, for
-            the GPU's row. gpu_result: that row as it was measured elsewhere. gpu_utilisation: share
-            of its peak rate at which it is modelled instead.
-        limit: images at most. seed: of the encoding. device: what runs the integers.
-    """
-
-    net: Path
-    data: str
-    data_dir: Path | None
-    question: Question
-    output: Path
-    snn: Path | None = None
-    ann: Path | None = None
-    gpu_result: Path | None = None
-    gpu_utilisation: float | None = None
-    limit: int | None = None
-    seed: int = 0
-    device: str = "cpu"
-
-
-def run(voice: Voice, request: Request) -> int:
+def what_if(file: NetFile, source: Source, options: WhatIfOptions, common: Common) -> int:
     """Estimate a network around where it is, and write DIR/what-if.json and DIR/what-if.svg."""
-    for name in (JSON_NAME, PICTURE_NAME):
-        check_writable(request.output / name)
-    graph = files.load(request.net)
-    images = images_for(graph, request.data, request.data_dir, request.limit)
-    network = None if request.snn is None else read_nir(request.snn)
-    ann = None
-    if request.ann is not None:
-        ann = anns.load(request.ann, input_shape=graph.input.shape)
-    gpu = gpu_rows(
-        graph, images, ann=ann, result=request.gpu_result, utilisation=request.gpu_utilisation
+    voice = Voice(common.json, common.quiet)
+    question = Question(
+        steps=numbers("--steps", options.steps, int),
+        weight_bits=numbers("--weight-bits", options.weight_bits, int),
+        rates=numbers("--rates", options.rates, float),
+        chips=tuple(options.chip.split(",")),
+        rules=Rules(options.axons, options.kernels),
     )
-    runs = runs_needed(request.question, network is not None)
+    for name in (JSON_NAME, PICTURE_NAME):
+        check_writable(options.output / name)
+    graph = network_file.load(file.net)
+    images = images_for(graph, source.data, source.data_dir, source.limit)
+    network = None if options.snn is None else read_nir(options.snn)
+    ann = None
+    if options.ann is not None:
+        ann = classifier.load(options.ann, input_shape=graph.input.shape)
+    gpu = gpu_rows(
+        graph, images, ann=ann, result=options.gpu_result, utilisation=options.gpu_utilisation
+    )
+    runs = runs_needed(question, network is not None)
     with voice.progress(runs * len(images.values), "images") as progress:
-        found = what_if(
+        found = vary(
             graph,
             images,
-            request.question,
+            question,
             gpu,
-            seed=request.seed,
+            seed=common.seed,
             network=network,
-            running=Running(device=request.device),
+            running=Running(device=common.for_integers),
             progress=progress,
         )
     result = found.to_json()
-    with replacing(request.output / JSON_NAME) as temporary:  # both files, or neither
+    with replacing(options.output / JSON_NAME) as temporary:  # both files, or neither
         temporary.write_text(json.dumps(result, indent=2) + "\n")
-        write_what_if_picture(result, request.output / PICTURE_NAME)
-    _tell(voice, request.output, result)
-    voice.result({**result, "output": str(request.output)})
+        write_what_if_picture(result, options.output / PICTURE_NAME)
+    _tell(voice, options.output, result)
+    voice.result({**result, "output": str(options.output)})
     return DONE if any(point["fits"] for point in result["points"]) else NO
 
 

@@ -5,12 +5,11 @@ off; so is then what the next layer gets. The errors are taken out layer by laye
 really reaches it (Li et al., ICML 2021).
 """
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
 from spikeship.hw_models.errors import SpikeshipError
+from spikeship.training import choices
 from spikeship.training.ann.network import Add, Layer, Network
 from spikeship.training.conversion.passage import Passage, Received
 from spikeship.training.conversion.units import Worth
@@ -20,7 +19,7 @@ from spikeship.training.snn.neurons import SpikingNeuron
 from spikeship.training.snn.observe import fitting_batch
 from spikeship.training.snn.spiking_network import SpikingNetwork
 
-Calibrated = Literal["bias", "v0"]
+Calibrated = choices.Calibrated
 
 # a mean answers a change by less than the change, as only some neurons fire
 _ROUNDS = 4

@@ -8,11 +8,12 @@ follow from the thresholds (units.py), so that R / T is the ANN's result.
 import copy
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from spikeship.training import choices
 from spikeship.training.ann.network import INPUT, Add, Layer, Network
 from spikeship.training.conversion.balance import Balance, BalanceError, Firing
 from spikeship.training.conversion.calibrate import Calibrated, CalibrationError, match_means
@@ -26,7 +27,7 @@ from spikeship.training.snn.neurons import HeldDropout, Reset, Scale, SpikingNeu
 from spikeship.training.snn.observe import observe_ranges
 from spikeship.training.snn.spiking_network import SpikingNetwork
 
-Start = Literal["zero", "half"]
+Start = choices.FirstPotential
 
 # as the paper's code balances, however few steps the network is then made for
 BALANCE_STEPS = 100

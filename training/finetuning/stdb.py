@@ -30,7 +30,7 @@ from spikeship.training.snn.form import sample_shapes
 from spikeship.training.snn.neurons import SpikingNeuron
 from spikeship.training.snn.observe import evaluate, observe_ranges
 from spikeship.training.snn.spiking_network import SpikingNetwork
-from spikeship.training.snn.surrogates import SurrogateName, surrogate
+from spikeship.training.snn.surrogates import surrogate
 
 
 def finetune(
@@ -40,7 +40,7 @@ def finetune(
     config: FitConfig,
     *,
     num_steps: int | None = None,
-    surrogate_name: SurrogateName = "linear",
+    surrogate_name: str = "linear",
     tuning: Tuning | None = None,
     teacher: nn.Module | None = None,
     validation: tuple[Tensor, Tensor] | None = None,
@@ -312,7 +312,7 @@ def _first_weights(network: Network) -> list[nn.Parameter]:
 
 
 def stdb_config(
-    input_shape: Sequence[int], surrogate_name: SurrogateName = "linear", **changes: Any
+    input_shape: Sequence[int], surrogate_name: str = "linear", **changes: Any
 ) -> FitConfig:
     """Settings for fine-tuning: the paper's Adam and decay, a rate that fits width and slope.
 

@@ -4,9 +4,10 @@ import math
 from dataclasses import dataclass, fields
 from typing import Literal
 
+from spikeship.training import choices
 from spikeship.training.fit.config import FitError
 
-LossName = Literal["ce", "tet"]
+LossName = choices.LossName
 
 
 @dataclass(frozen=True)

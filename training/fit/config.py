@@ -5,9 +5,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from spikeship.hw_models.errors import SpikeshipError
+from spikeship.training import choices
 from spikeship.training.choices import Schedule
 
-Device = Literal["cpu", "cuda", "auto"]
+Device = choices.Device
 Precision = Literal["32-true", "bf16-mixed"]
 
 

@@ -1,13 +1,14 @@
 """Pools of foreign networks as the one kind a Network holds: averages over a fixed kernel."""
 
 from collections.abc import Sequence
-from typing import Literal, NoReturn
+from typing import NoReturn
 
 from torch import nn
 
+from spikeship.training import choices
 from spikeship.training.frontends.refusal import RefusalError
 
-MaxPool = Literal["refuse", "average"]
+MaxPool = choices.MaxPool
 Sizes = int | Sequence[int | None] | None
 
 

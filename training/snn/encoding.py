@@ -5,7 +5,6 @@ Messages are whole numbers; what one of them is worth in real input is ``InputCo
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -13,8 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spikeship.hw_models.errors import SpikeshipError
+from spikeship.training import choices
 
-Encoding = Literal["poisson", "direct", "spikes"]
+Encoding = choices.Encoding
 
 MAX_MESSAGE = 127  # 8 bits with a sign
 

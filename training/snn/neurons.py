@@ -8,15 +8,14 @@ Nothing crosses layers out of step, so a layer is computed for all T steps at on
 layers see time and batch folded into one axis, neurons scan over time (``scan``).
 """
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
+from spikeship.training import choices
 from spikeship.training.snn.scan import Recompute, Rule, scan
 from spikeship.training.snn.surrogates import surrogate
 
-Reset = Literal["subtract", "zero"]
+Reset = choices.Reset
 
 # a learnt threshold stays above this part of where it began
 _LEAST_PART = 1e-3

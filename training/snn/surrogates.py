@@ -8,12 +8,9 @@ here and a case in ``compiled_scan``.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
-
-SurrogateName = Literal["stdb", "linear", "triangle", "atan", "sigmoid"]
 
 # a neuron that has not spiked yet counts as having spiked so many steps before the first
 NEVER = 1000
