@@ -29,13 +29,15 @@ def test_wheel_holds_every_module(wheel: Path) -> None:
     assert {name for name in packed if name.endswith(".py")} == sources("*.py")
 
 
-def test_wheel_holds_types_and_templates(wheel: Path) -> None:
+def test_wheel_holds_types_templates_and_measured_rows(wheel: Path) -> None:
     packed = set(zipfile.ZipFile(wheel).namelist())
     assert {f"spikeship/{floor}/py.typed" for floor in FLOORS} <= packed
     templates = {
         name for name in sources("*") if name.startswith("spikeship/deploy/report/templates/")
     }
     assert templates and templates <= packed
+    measured = {name for name in sources("*.json") if "/validation/" in name}
+    assert measured and measured <= packed
 
 
 def test_wheel_leaves_the_namespace_open_and_carries_the_licence(wheel: Path) -> None:

@@ -5,12 +5,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-import validate
-from validation import table
-from validation.activity import rates_of
-from validation.chip import case_of
-from validation.compare import CORRECTED, TIME, TOTAL, tally, verdicts
-from validation.fit import (
+
+from spikeship.deploy.cli.app import main
+from spikeship.deploy.validation import tables, validate
+from spikeship.deploy.validation.activity import rates_of
+from spikeship.deploy.validation.comparison import CORRECTED, TIME, TOTAL, tally, verdicts
+from spikeship.deploy.validation.firing_patterns import (
+    EVEN,
+    FIRST,
+    ONE,
+    PATH,
+    PATTERNS,
+    TO_FIRST,
+    Pattern,
+    _moved,
+)
+from spikeship.deploy.validation.fit import (
     IDLE_RISE_W,
     Calibration,
     Case,
@@ -22,10 +32,9 @@ from validation.fit import (
     predict,
     rise,
 )
-from validation.members import between, members
-from validation.patterns import EVEN, FIRST, ONE, PATH, PATTERNS, TO_FIRST, Pattern, _moved
-from validation.rows import Row, read_rows
-
+from spikeship.deploy.validation.patterns_alone import between, members
+from spikeship.deploy.validation.placed_workload import case_of
+from spikeship.deploy.validation.rows import Row, read_rows
 from spikeship.hw_models import chips
 from spikeship.hw_models.chips.host import LOIHI1_HOST, LOIHI1_IDLE_RISE
 from spikeship.hw_models.placement.placement import PlacementError
@@ -223,7 +232,7 @@ def test_the_hosts_constants_hold_both_readings_of_idle(
         said = [constant.value, constant.low, constant.high]
         assert said == [float(f"{end:.4g}") for end in hull]
         assert constant.low < other.value < constant.high
-        assert constant.source.startswith("calibrated by benchmarks/validate.py")
+        assert constant.source.startswith("calibrated by `spikeship validate`")
     assert LOIHI1_HOST.num_steps == seven[0].row.workload.steps == 10
     assert float(f"{logged:.3g}") == LOIHI1_IDLE_RISE.low
     assert LOIHI1_IDLE_RISE.value == IDLE_RISE_W == 0.070
@@ -266,11 +275,11 @@ def test_one_pattern_alone_holds_the_row_without_branches(seven: list[Case]) -> 
         assert each.first + 10 * each.branches == pytest.approx(PATH * even.first, rel=0.1)
     logged = validate.idle_rise([case.row for case in seven])
     assert not any(each.holds for each in members(seven, logged))
-    said = "\n".join(table.members(alone, IDLE_RISE_W))
+    said = "\n".join(tables.members(alone, IDLE_RISE_W))
     assert "branches-00 lies inside: 50% in the first layer" in said
     bare = [replace(each, time=replace(each.time, measured=1.0)) for each in alone]
     assert between(bare) is None
-    text = "\n".join(table.members(bare, IDLE_RISE_W))
+    text = "\n".join(tables.members(bare, IDLE_RISE_W))
     assert "inside: none of them" in text and "no share in the first layer" in text
 
 
@@ -345,14 +354,14 @@ def test_a_row_that_misses_ends_the_command_with_1(
     changed = tmp_path / "blouw.json"
     changed.write_text(json.dumps(document))
     monkeypatch.setattr(validate, "BLOUW", changed)
-    assert validate.main([]) == 1
+    assert main(["validate"]) == 1
     assert "branches-04, dynamic energy after the correction: error -" in capsys.readouterr().out
 
 
 def test_the_document_holds_what_the_command_prints(seven: list[Case], found: Calibration) -> None:
     text = DOCUMENT.read_text()
     chosen = [one for one in validate.left_out(seven, IDLE_RISE_W) if one.quantity != TOTAL]
-    for line in [*table.comparisons("leave-one-out", chosen), *table.calibration(found)]:
+    for line in [*tables.comparisons("leave-one-out", chosen), *tables.calibration(found)]:
         assert line in text
     even = validate.left_out(seven, IDLE_RISE_W, [EVEN])
     alone = verdicts(even)
@@ -360,10 +369,10 @@ def test_the_document_holds_what_the_command_prints(seven: list[Case], found: Ca
     logged = validate.idle_rise([case.row for case in seven])
     count = tally(validate.left_out(seven, IDLE_RISE_W), even, len(PATTERNS))
     for line in [
-        *table.members(members(seven), IDLE_RISE_W),
-        *list(table.members(members(seven, logged), logged))[-3:],
-        *table.even_alone(alone),
-        *table.shipped(found, calibrate(seven, logged)),
+        *tables.members(members(seven), IDLE_RISE_W),
+        *list(tables.members(members(seven, logged), logged))[-3:],
+        *tables.even_alone(alone),
+        *tables.shipped(found, calibrate(seven, logged)),
         count.line(),
     ]:
         assert line in text

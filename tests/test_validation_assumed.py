@@ -4,12 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
-import validate
-from validation import assumed, rows
-from validation.assumed import Assumed
-from validation.chip import case_of
-from validation.fit import Span
-from validation.rows import read_rows
+
+from spikeship.deploy.cli.app import main
+from spikeship.deploy.validation import assumed, rows, validate
+from spikeship.deploy.validation.assumed import Assumed
+from spikeship.deploy.validation.fit import Span
+from spikeship.deploy.validation.placed_workload import case_of
+from spikeship.deploy.validation.rows import read_rows
 
 EXAMPLE = Path(rows.__file__).with_name("example.json")
 FITTED = Span(0.05, 0.04, 0.06)
@@ -85,12 +86,12 @@ def test_the_defaults_that_a_users_row_takes_are_listed(tmp_path: Path) -> None:
 
 
 def test_the_list_says_which_rows_take_what(capsys: pytest.CaptureFixture[str]) -> None:
-    assert validate.main(["--rows", str(EXAMPLE)]) == 0
+    assert main(["validate", "--rows", str(EXAMPLE)]) == 0
     text = capsys.readouterr().out
     assert "  one core for each layer of a branch: branches-01, branches-02, " in text
     assert "  the fewest cores that hold it: last: keyword, sparse-branches\n" in text
     assert "input 0.02, conv1 0.05" in text
-    assert validate.main(["--rows", str(EXAMPLE), "--json", "-"]) == 0
+    assert main(["validate", "--rows", str(EXAMPLE), "--json", "-"]) == 0
     listed = {each["row"]: each for each in json.loads(capsys.readouterr().out)["assumed"]}
     assert len(listed) == 10
     assert "hard reset" in listed["keyword"]["texts"]

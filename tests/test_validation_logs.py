@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-import validate
-from validation import blouw, conventional
-from validation.rows import read_rows
+
+from spikeship.deploy.validation import conventional, power_logs, validate
+from spikeship.deploy.validation.rows import read_rows
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "validation.md"
 
@@ -17,7 +17,7 @@ def test_the_logs_are_read_as_their_authors_do(tmp_path: Path) -> None:
     lines = [f"t{i:03d},{0.5 if i in (18, 61) else 0.03}" for i in range(80)]
     (tmp_path / "idle" / "loihi_a.csv").write_text("\n".join(["Time,Total Power (W)", *lines]))
     # the header counts among the twenty lines that are left out, as in the authors' program
-    assert blouw.idle_before(tmp_path) == pytest.approx(0.03)
+    assert power_logs.idle_before(tmp_path) == pytest.approx(0.03)
     begin, end = "2019-03-25_10:00:00.000000", "2019-03-25_10:00:02.000000"
     watts = [("2019-03-25_09:59:59.000000", 0.03), (begin, 0.1), (end, 0.12)]
     watts += [(f"2019-03-25_10:00:0{i}.000000", 0.2 if i < 6 else 0.09) for i in range(3, 8)]
@@ -25,7 +25,7 @@ def test_the_logs_are_read_as_their_authors_do(tmp_path: Path) -> None:
     log.write_text("Time,W\n" + "\n".join(f"{when},{value}" for when, value in watts) + "\n2019")
     said = {"start_time": begin, "end_time": end, "n_inferences": 200.0}
     log.with_suffix(".json").write_text(json.dumps(said))
-    measured = blouw.measured(tmp_path, "loihi_a.json", 0.03)
+    measured = power_logs.measured(tmp_path, "loihi_a.json", 0.03)
     assert measured["time_s"]["inference"] == 0.01
     assert measured["power_w"] == {
         "running": 0.11, "spread": 0.0, "idle_before": 0.03, "idle_after": 0.09,
@@ -58,7 +58,7 @@ def test_other_devices_logs_are_read_as_their_authors_do(tmp_path: Path, wide: b
         "n_inferences": 300, "n_seconds": 150,
     }  # fmt: skip
     log.with_suffix(".json").write_text(json.dumps(said))
-    assert blouw.of_device(tmp_path, "x_bsize_1", "x_idle") == {
+    assert power_logs.of_device(tmp_path, "x_bsize_1", "x_idle") == {
         "running_w": 9.0, "idle_w": 3.0, "inferences_per_s": 2.0,
     }  # fmt: skip
 

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import validate
-from validation.chip import case_of
-from validation.fields import RowError
-from validation.fit import Span, chip_cost
-from validation.own import OwnRow, own_row
-from validation.rows import read_rows
 
+from spikeship.deploy.cli.app import main
+from spikeship.deploy.validation.fields import RowError
+from spikeship.deploy.validation.fit import Span, chip_cost
+from spikeship.deploy.validation.own_rows import OwnRow, own_row
+from spikeship.deploy.validation.placed_workload import case_of
+from spikeship.deploy.validation.rows import read_rows
 from spikeship.hw_models import chips
 from spikeship.hw_models.chips.host import LOIHI1_HOST
 
@@ -134,7 +134,7 @@ def test_runs_and_spread_stand_beside_the_error(
     # of 10 mW over 10 ms: a tenth by the power, a fiftieth by the time
     relative = (0.1**2 + 0.02**2) ** 0.5
     assert by["dynamic energy"].spread == pytest.approx(1e-4 * relative)
-    validate.main(["--rows", str(tmp_path / "rows.json")])
+    main(["validate", "--rows", str(tmp_path / "rows.json")])
     text = capsys.readouterr().out
     assert "7, 2.00%" in text and "7, 10.20%" in text
     assert by["time"].to_json()["runs"] == 7 and by["time"].to_json()["spread"] == 2e-4

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-import validate
-from validation import chip, layers, measured, rows
-from validation.activity import count, rates_of
-from validation.build import build
-from validation.chip import case_of
-from validation.fields import RowError
-from validation.rows import read_rows
 
+from spikeship.deploy.cli.app import main
+from spikeship.deploy.validation import layers, measured, placed_workload, rows
+from spikeship.deploy.validation.activity import count, rates_of
+from spikeship.deploy.validation.fields import RowError
+from spikeship.deploy.validation.network import build
+from spikeship.deploy.validation.placed_workload import case_of
+from spikeship.deploy.validation.rows import read_rows
 from spikeship.hw_models import chips
 
 PARTS = ("time", "energy")
@@ -26,9 +26,9 @@ DOCUMENT = Path(__file__).parents[1] / "docs" / "validation.md"
 
 def test_the_example_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "out.json"
-    assert validate.main(["--rows", str(EXAMPLE), "--json", str(output)]) == 0
+    assert main(["validate", "--rows", str(EXAMPLE), "--json", str(output)]) == 0
     text = capsys.readouterr().out
-    assert validate.main(["--rows", str(EXAMPLE), "--json", "-"]) == 0
+    assert main(["validate", "--rows", str(EXAMPLE), "--json", "-"]) == 0
     assert capsys.readouterr().out == output.read_text()
     data = json.loads(output.read_text())
     assert data["within"] and data["misses"] == []
@@ -179,7 +179,7 @@ def test_damaged_rows_are_refused_in_one_line(said: str, tmp_path: Path) -> None
 
 def test_what_no_machine_counts_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     row = read_rows(EXAMPLE)[1]
-    monkeypatch.setattr(chip, "MOST_CORE_STEPS", 1000)
+    monkeypatch.setattr(placed_workload, "MOST_CORE_STEPS", 1000)
     with pytest.raises(RowError, match="'sparse-branches': .* give fewer steps or layers"):
         case_of(replace(row, workload=replace(row.workload, steps=1000)))
 
@@ -191,7 +191,7 @@ def test_files_of_something_else_are_refused(
     path = tmp_path / "rows.json"
     path.write_text(text)
     for given in (path, tmp_path, tmp_path / "none.json"):
-        assert validate.main(["--rows", str(given)]) == 2
+        assert main(["validate", "--rows", str(given)]) == 2
         captured = capsys.readouterr()
         assert captured.out == "" and captured.err.count("\n") == 1
         assert str(given) in captured.err
@@ -229,7 +229,7 @@ def test_the_document_names_every_field_and_the_tested_example() -> None:
     text = DOCUMENT.read_text()
     for name in {*rows.ROW, *rows.SHIPPED, *layers.FIELDS, *measured.FIELDS}:
         assert f"`{name}`" in text, name
-    assert "benchmarks/validation/example.json" in text
+    assert "deploy/validation/example.json" in text
 
 
 def test_rates_fill_counts_exactly() -> None:

@@ -10,6 +10,7 @@ from spikeship.deploy.options.quantize import ExportOptions, QuantizeFiles, Quan
 from spikeship.deploy.options.shared import Common, MaybeSource, NetFile, Source
 from spikeship.deploy.options.simulate import PredictFiles, SimulateOptions, VerifyOptions
 from spikeship.deploy.options.train import TrainFiles, TrainOptions
+from spikeship.deploy.options.validate import ValidateOptions
 from spikeship.deploy.tables import Function
 
 _VERBS = "spikeship.deploy.verbs"
@@ -125,6 +126,13 @@ VERBS: list[Verb] = [
         (NetFile, Source, WhatIfOptions, Common),
         "Estimate energy, latency and cores against T, weight bits, firing rate and chip.",
         "spikeship what-if net.safetensors --data cifar10 --data-dir DIR -n 100 -o what-if",
+    ),
+    Verb(
+        "validate",
+        f"{_VERBS}.validate:validate",
+        (ValidateOptions, Common),
+        "Hold estimates against chips that somebody measured.",
+        "spikeship validate --rows mine.json",
     ),
     Verb(
         "compare",

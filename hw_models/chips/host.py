@@ -7,7 +7,7 @@ calibrated on one program on one board, so they say what that host took, not wha
 from spikeship.hw_models.chips.spec import Constant, Host
 
 _CALIBRATED = (
-    "calibrated by benchmarks/validate.py on the seven branch rows of Blouw et al., 2019 "
+    "calibrated by `spikeship validate` on the seven branch rows of Blouw et al., 2019 "
     "(arXiv 1812.01739; logs in github.com/abr/power_benchmarks): spikes streamed by the board's "
     "embedded x86 processors to eight cores, 10 steps an inference; range: what single rows say, "
     "whichever layers of theirs fire and by either reading of how far idle rises; by another "

@@ -17,9 +17,9 @@ from typing import Protocol
 
 import numpy as np
 
+from spikeship.deploy.validation.firing_patterns import PATH, PATTERNS, Pattern
+from spikeship.deploy.validation.rows import Row
 from spikeship.hw_models.chips.host import LOIHI1_IDLE_RISE
-from validation.patterns import PATH, PATTERNS, Pattern
-from validation.rows import Row
 
 IDLE_RISE_W = LOIHI1_IDLE_RISE.value
 

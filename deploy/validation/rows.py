@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from spikeship.deploy.validation.fields import MOST_NEURONS, Fields, RowError
+from spikeship.deploy.validation.layers import Layer, read_layer
+from spikeship.deploy.validation.measured import FIELDS as MEASURED
+from spikeship.deploy.validation.measured import Measured, measured
+from spikeship.deploy.validation.taken_for_granted import taken
 from spikeship.hw_models import chips
-from validation.fields import MOST_NEURONS, Fields, RowError
-from validation.layers import Layer, read_layer
-from validation.measured import FIELDS as MEASURED
-from validation.measured import Measured, measured
-from validation.taken import taken
 
 FORMAT, VERSION = "spikeship validation rows", 1
 FITTED = "fitted"

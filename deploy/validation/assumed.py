@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from validation.activity import rates_of
-from validation.build import INPUT, Network
-from validation.fit import Span
-from validation.rows import Row
+from spikeship.deploy.validation.activity import rates_of
+from spikeship.deploy.validation.fit import Span
+from spikeship.deploy.validation.network import INPUT, Network
+from spikeship.deploy.validation.rows import Row
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from validation.compare import TIME, Comparison
-from validation.fit import Calibration, Span
-from validation.members import Member, between
+from spikeship.deploy.validation.comparison import TIME, Comparison
+from spikeship.deploy.validation.fit import Calibration, Span
+from spikeship.deploy.validation.patterns_alone import Member, between
 
 _COLUMNS = ("row", "measured", "runs, spread", "estimate", "low..high", "error", "inside")
 

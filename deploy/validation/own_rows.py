@@ -2,12 +2,12 @@
 
 from typing import NamedTuple
 
+from spikeship.deploy.validation.comparison import TIME, TOTAL, Comparison
+from spikeship.deploy.validation.fit import Case, ChipCost, Span, chip_cost, rise
 from spikeship.hw_models import chips
 from spikeship.hw_models.chips.host import LOIHI1_COLD_STATIC
 from spikeship.hw_models.chips.spec import Constant
 from spikeship.hw_models.cost.host_share import host_ends
-from validation.compare import TIME, TOTAL, Comparison
-from validation.fit import Case, ChipCost, Span, chip_cost, rise
 
 
 class OwnRow(NamedTuple):

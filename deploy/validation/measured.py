@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from validation.fields import Fields, RowError
+from spikeship.deploy.validation.fields import Fields, RowError
 
 Part = Literal["dynamic", "chip", "static", "host"]
 IDLE_CHIP = "loihi1"  # whose fresh board's idle, and its rise with a first run, are published

@@ -1,8 +1,14 @@
 """A workload on its chip, through the same ``place`` and ``estimate`` that users call."""
 
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
 
+from spikeship.deploy.validation.activity import count, rates_of
+from spikeship.deploy.validation.fields import RowError
+from spikeship.deploy.validation.firing_patterns import EVEN, PATH, Pattern
+from spikeship.deploy.validation.fit import Case, ChipCost, Span
+from spikeship.deploy.validation.network import Network, build
+from spikeship.deploy.validation.rows import Row, Workload
 from spikeship.hw_models import chips
 from spikeship.hw_models.chips.spec import ChipSpec, Level
 from spikeship.hw_models.cost.core_energy import core_energy
@@ -11,12 +17,6 @@ from spikeship.hw_models.cost.step_time import step_times
 from spikeship.hw_models.estimate import Estimate, estimate
 from spikeship.hw_models.placement.placement import Placement, PlacementError
 from spikeship.hw_models.placer.place import place
-from validation.activity import count, rates_of
-from validation.build import Network, build
-from validation.fields import RowError
-from validation.fit import Case, ChipCost, Span
-from validation.patterns import EVEN, PATH, Pattern
-from validation.rows import Row, Workload
 
 LEVELS: tuple[Level, ...] = ("value", "low", "high")
 MOST_CORE_STEPS = 10_000_000  # what a small machine counts
@@ -111,13 +111,20 @@ def _placed(workload: Workload) -> PlacedWorkload:
     return placed
 
 
-def case_of(row: Row) -> Case:
+@dataclass(frozen=True, eq=False)
+class PlacedCase(Case):
+    """A measured row, and its network on its chip's cores."""
+
+    chip: PlacedWorkload
+
+
+def case_of(row: Row) -> PlacedCase:
     """A row and its chip, which equal workloads share.
 
     Raises:
         RowError: no network of it can be made, or none that fits, with the row's name.
     """
     try:
-        return Case(row, _placed(row.workload))
+        return PlacedCase(row, _placed(row.workload))
     except RowError as error:
         raise RowError(f"row {row.name!r}: {error}") from None

@@ -5,6 +5,10 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from spikeship.deploy.validation.fields import RowError
+from spikeship.deploy.validation.firing_patterns import EVEN, Pattern
+from spikeship.deploy.validation.network import INPUT, Network
+from spikeship.deploy.validation.rows import Workload
 from spikeship.hw_models.events.arrivals import ARRIVING, CONNECTED, EFFECTIVE, POOLED, arrivals
 from spikeship.hw_models.events.counts import (
     EventCounts,
@@ -14,10 +18,6 @@ from spikeship.hw_models.events.counts import (
     working_steps,
 )
 from spikeship.hw_models.graph import FixedGraph
-from validation.build import INPUT, Network
-from validation.fields import RowError
-from validation.patterns import EVEN, Pattern
-from validation.rows import Workload
 
 IMAGES = 10**6  # counts are whole numbers: a mean of so many images holds a rate to six digits
 

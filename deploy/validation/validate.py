@@ -1,16 +1,11 @@
 """The estimate beside measured chips: by how much it errs, and whether its range holds.
 
-``python benchmarks/validate.py [--rows FILE] [--json PATH|-]``
-
 Each of the seven branch rows of Blouw et al. (2019) is estimated from constants fitted to the other
-six. Exit status 1 where one of them errs by more than 15 % in dynamic energy after the correction
-of idle or 10 % in time, or lies outside its range. With ``--rows``, a user's own measured rows are
-compared as well, by constants fitted to all seven: docs/validation.md describes their format.
+six. It misses where it errs by more than 15 % in dynamic energy after the correction of idle or
+10 % in time, or lies outside its range. A user's own measured rows are compared as well, by
+constants fitted to all seven: docs/validation.md describes their format.
 """
 
-import argparse
-import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import chain
@@ -18,19 +13,23 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from validation import assumed, conventional, table
-from validation.chip import case_of
-from validation.compare import CORRECTED, Comparison, cold_row, keyword, tally, verdicts
-from validation.fields import RowError
-from validation.fit import IDLE_RISE_W, Calibration, Case, calibrate, leave_one_out
-from validation.members import between, members
-from validation.own import OwnRow, own_row
-from validation.patterns import EVEN, PATTERNS, Pattern
-from validation.rows import Row, read_rows
+from spikeship.deploy.validation import assumed, conventional, tables
+from spikeship.deploy.validation.comparison import (
+    CORRECTED,
+    Comparison,
+    cold_row,
+    keyword,
+    tally,
+    verdicts,
+)
+from spikeship.deploy.validation.firing_patterns import EVEN, PATTERNS, Pattern
+from spikeship.deploy.validation.fit import IDLE_RISE_W, Calibration, Case, calibrate, leave_one_out
+from spikeship.deploy.validation.own_rows import OwnRow, own_row
+from spikeship.deploy.validation.patterns_alone import between, members
+from spikeship.deploy.validation.placed_workload import case_of
+from spikeship.deploy.validation.rows import Row, read_rows
 
-from spikeship.hw_models.atomic import replacing
-
-BLOUW = Path(__file__).parent / "validation" / "blouw.json"
+BLOUW = Path(__file__).with_name("blouw.json")
 
 
 def left_out(
@@ -47,7 +46,14 @@ def idle_rise(rows: Sequence[Row]) -> float:
 
 
 def compared(own: Sequence[Row]) -> tuple[dict[str, Any], list[str]]:
-    """Everything the command says, as an object and as lines."""
+    """Compare everything there is, and a user's own rows.
+
+    Returns:
+        What is said, as a JSON object and as lines.
+
+    Raises:
+        RowError: no network can be made of a row, or none that fits its chip.
+    """
     published = [case_of(row) for row in read_rows(BLOUW, shipped=True)]
     seven = [case for case in published if case.row.calibrate]
     others = [case for case in published if not case.row.calibrate]
@@ -63,15 +69,15 @@ def compared(own: Sequence[Row]) -> tuple[dict[str, Any], list[str]]:
     said = [own_row(case, found.rate) for case in users]
     taken = [assumed.assumed(c.row, c.chip.network, found.rate) for c in [*published, *users]]
     lines = [
-        *table.comparisons("leave-one-out", loo),
-        *table.corrections(_pairs(loo, loo_logged), IDLE_RISE_W, logged),
-        *table.even_alone(verdicts(even)),
-        *table.members(alone, IDLE_RISE_W),
-        *table.members(alone_logged, logged),
-        *table.calibration(found),
-        *table.calibration(instead),
-        *table.shipped(found, instead),
-        *table.comparisons("predicted from the seven", foreign),
+        *tables.comparisons("leave-one-out", loo),
+        *tables.corrections(_pairs(loo, loo_logged), IDLE_RISE_W, logged),
+        *tables.even_alone(verdicts(even)),
+        *tables.members(alone, IDLE_RISE_W),
+        *tables.members(alone_logged, logged),
+        *tables.calibration(found),
+        *tables.calibration(instead),
+        *tables.shipped(found, instead),
+        *tables.comparisons("predicted from the seven", foreign),
         *(f"{case.row.name}: {case.row.note}" for case in others),
         "",
         *conventional.listed(devices, source, others[0].row),
@@ -141,35 +147,4 @@ def _calibration(found: Calibration) -> dict[str, Any]:
 
 def _own_lines(said: OwnRow) -> list[str]:
     notes = [f"{said.name}: {note}" for note in said.notes]
-    return [*table.comparisons(said.name, said.compared), *notes, ""]
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the tables."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rows", type=Path, metavar="FILE", help="measured rows of your own")
-    parser.add_argument("--json", metavar="PATH|-", help="the same as an object; - is stdout")
-    chosen = parser.parse_args(arguments)
-    try:
-        own = read_rows(chosen.rows) if chosen.rows else ()
-        data, lines = compared(own)
-    except RowError as error:
-        print(f"validate: {error}", file=sys.stderr)
-        return 2
-    text = json.dumps(data, indent=2) + "\n"
-    if chosen.json == "-":
-        sys.stdout.write(text)
-    else:
-        print("\n".join(lines))
-    if chosen.json not in (None, "-"):
-        try:
-            with replacing(Path(chosen.json)) as path:
-                path.write_text(text)
-        except OSError as error:
-            print(f"validate: {chosen.json}: not written: {error.strerror}", file=sys.stderr)
-            return 2
-    return 0 if data["within"] else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return [*tables.comparisons(said.name, said.compared), *notes, ""]

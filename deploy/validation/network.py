@@ -7,11 +7,11 @@ from itertools import product
 
 import numpy as np
 
+from spikeship.deploy.validation.fields import RowError
+from spikeship.deploy.validation.layers import Layer
+from spikeship.deploy.validation.rows import Workload
+from spikeship.deploy.validation.synapses import connect
 from spikeship.hw_models.graph import AnySynapse, FixedGraph, GraphError, Input, Neuron
-from validation.connect import connect
-from validation.fields import RowError
-from validation.layers import Layer
-from validation.rows import Workload
 
 INPUT = "input"
 SEED = 1

@@ -1,10 +1,10 @@
 """The measured part of Blouw et al.'s rows, read from their power logs.
 
-``python benchmarks/validation/blouw.py CHECKOUT``
+``python -m spikeship.deploy.validation.power_logs CHECKOUT``
 
 CHECKOUT is a clone of github.com/abr/power_benchmarks (read at commit fce95c8). The figures go into
-``benchmarks/validation/blouw.json`` and ``conventional.json``, into the rows that name their logs;
-all else there stays.
+``blouw.json`` and ``conventional.json`` beside this file, into the rows that name their logs; all
+else there stays.
 """
 
 import argparse

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from spikeship.deploy.validation.activity import count, rates_of
+from spikeship.deploy.validation.layers import Layer
+from spikeship.deploy.validation.network import build
+from spikeship.deploy.validation.rows import Row
+from spikeship.deploy.validation.tables import columns
 from spikeship.hw_models import energy_models
-from validation.activity import count, rates_of
-from validation.build import build
-from validation.layers import Layer
-from validation.rows import Row
-from validation.table import columns
 
 DEVICES = Path(__file__).with_name("conventional.json")
 

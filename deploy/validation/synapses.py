@@ -1,12 +1,14 @@
 """Synapses of a described layer: weights of the right shape and width, whose values say nothing."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
+from spikeship.deploy.validation.fields import RowError
+from spikeship.deploy.validation.layers import Layer
 from spikeship.hw_models import fixed
 from spikeship.hw_models.graph import AnySynapse, Conv, Dense, Sparse, pooled_shape
-from validation.fields import RowError
-from validation.layers import Layer
 
 
 def connect(
@@ -24,7 +26,7 @@ def connect(
         GraphError: its pool or weights do not.
     """
     pooled = pooled_shape(shape, layer.pool, target)
-    common = {
+    common: dict[str, Any] = {
         "name": f"{source} to {target}",
         "source": source,
         "target": target,

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from validation.compare import CORRECTED, TIME, Comparison, cold_row
-from validation.fit import IDLE_RISE_W, Case, calibrate, predict
-from validation.patterns import EVEN, PATH, PATTERNS, SHARES, TO_FIRST
+from spikeship.deploy.validation.comparison import CORRECTED, TIME, Comparison, cold_row
+from spikeship.deploy.validation.firing_patterns import EVEN, PATH, PATTERNS, SHARES, TO_FIRST
+from spikeship.deploy.validation.fit import IDLE_RISE_W, Case, calibrate, predict
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from validation.fit import Calibration, Case, Prediction, Span, corrected, predict
+from spikeship.deploy.validation.fit import Calibration, Case, Prediction, Span, corrected, predict
 
 ENERGY_LIMIT, TIME_LIMIT = 0.15, 0.10  # largest error of a calibrated row that passes
 TIME = "time"

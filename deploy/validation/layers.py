@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from validation.fields import Fields, RowError
+from spikeship.deploy.validation.fields import Fields, RowError
 
 Connect = Literal["dense", "conv", "sparse"]
 
