@@ -45,15 +45,15 @@ lint: $(INSTALLED)
 types: $(INSTALLED) $(TYPES)
 	$(BIN)/mypy
 
-contract: $(INSTALLED)
-	$(BIN)/lint-imports
+contract: $(INSTALLED) $(TYPES)
+	PYTHONPATH=.types $(BIN)/lint-imports
 
 check: lint types contract
 
 $(TYPES):
 	mkdir -p .types
 	rm -rf $@.new && mkdir $@.new
-	ln -s ../../hw_models ../../training ../../deploy $@.new/
+	ln -s ../../hw_models ../../training ../../deploy ../../deploy/facade/__init__.py $@.new/
 	mv $@.new $@
 
 clean:

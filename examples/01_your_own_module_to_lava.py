@@ -9,17 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from spikeship.deploy.compiler.quantize import quantize
-from spikeship.deploy.export.lava import export_lava
-from spikeship.deploy.io.inputs import messages_of, of_set
-from spikeship.deploy.run.verify import verify
-from spikeship.training.conversion.convert import convert
-from spikeship.training.data import load as data
-from spikeship.training.finetuning.stdb import finetune, stdb_config
-from spikeship.training.fit.classifier import train_ann
-from spikeship.training.fit.config import FitConfig
-from spikeship.training.frontends.trace import trace
-from spikeship.training.nir_io.to_nir import to_nir
+import spikeship as ss
 
 
 class Classifier(nn.Module):
@@ -44,29 +34,16 @@ class Classifier(nn.Module):
 
 def main(out: Path) -> None:
     """Go the whole way on scikit-learn's handwritten digits."""
-    digits = data.load("digits")
-    train, test = of_set(digits, split="train"), of_set(digits, split="test")
-    labels = torch.from_numpy(train.labels)
-
     torch.manual_seed(0)
-    model = Classifier()
-    train_ann(model, digits, FitConfig(epochs=15, learning_rate=0.05), quiet=True)
-    network = trace(model.eval(), digits.input_shape)
+    trained = ss.train(Classifier(), "digits", epochs=15)
+    snn = ss.convert(trained, "digits", num_steps=16)
+    tuned = ss.finetune(snn, "digits", epochs=3)
+    net = ss.quantize(tuned, chip="loihi2")
 
-    snn = convert(network, train.values[:256], num_steps=16, data=train.data)
-    snn, _ = finetune(
-        snn,
-        lambda indices: train.values[indices],
-        labels,
-        stdb_config(digits.input_shape, "linear", epochs=3),
-        surrogate_name="linear",
-        quiet=True,
-    )
-
-    graph = quantize(to_nir(snn), chip="loihi2")
-    found = verify(graph, messages_of(graph, test.first(3), seed=0), "lava")
-    print(f"{found.spikes_compared} values compared with Lava, equal: {found.spikes_equal}")
-    print(f"the same network as Lava Processes: {export_lava(graph, out / 'lava')}")
+    print(ss.simulate(net, "digits"))
+    found = ss.verify(net, "digits", images=3)
+    print(f"{found.spikes_compared} spikes compared with Lava, equal: {found.spikes_equal}")
+    print(f"the same network as Lava Processes: {ss.export(net, out / 'lava')}")
 
 
 if __name__ == "__main__":

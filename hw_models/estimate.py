@@ -100,6 +100,14 @@ class Estimate:
     layers: tuple[dict[str, Any], ...]
     assumptions: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        energy = self.energy.dynamic + self.energy.static
+        return (
+            f"<Estimate for {self.chip}: {energy:.3g} J ({self.energy.low:.3g} to "
+            f"{self.energy.high:.3g}), {self.latency_s:.3g} s, {self.placement.cores} cores"
+            f"{'' if self.placement.fits else ', does not fit'}>"
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Return the object of the command line's ``estimate --json``."""
         return {

@@ -1,6 +1,8 @@
 """What a user gets from pip: every subpackage, typed, with its templates, and it runs."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -15,12 +17,14 @@ FLOORS = ("hw_models", "training", "deploy")
 
 def sources(pattern: str) -> set[str]:
     """Files of the three folders, by the name they should have in the wheel."""
-    return {
+    found = {
         f"spikeship/{path.relative_to(ROOT).as_posix()}"
         for floor in FLOORS
         for path in (ROOT / floor).rglob(pattern)
         if path.is_file() and "__pycache__" not in path.parts
     }
+    # the front door is the package itself
+    return {name.replace("spikeship/deploy/facade/", "spikeship/") for name in found}
 
 
 def test_wheel_holds_every_module(wheel: Path) -> None:
@@ -40,9 +44,9 @@ def test_wheel_holds_types_templates_and_measured_rows(wheel: Path) -> None:
     assert measured and measured <= packed
 
 
-def test_wheel_leaves_the_namespace_open_and_carries_the_licence(wheel: Path) -> None:
+def test_wheel_is_typed_and_carries_the_licence(wheel: Path) -> None:
     packed = set(zipfile.ZipFile(wheel).namelist())
-    assert "spikeship/__init__.py" not in packed
+    assert {"spikeship/__init__.py", "spikeship/py.typed"} <= packed
     (licence,) = (name for name in packed if name.endswith(".dist-info/licenses/LICENSE"))
     text = zipfile.ZipFile(wheel).read(licence).decode()
     assert "Apache License" in text and "Version 2.0" in text
@@ -104,11 +108,45 @@ def test_constraints_pin_every_requirement() -> None:
     assert all("==" in line for line in lines if line and not line.startswith("#"))
 
 
-def test_floors_import_only_downwards() -> None:
-    done = subprocess.run(
+def _contracts(root: Path) -> subprocess.CompletedProcess[str]:
+    """Run import-linter on a tree, as ``make contract`` does."""
+    links = root / ".types" / "spikeship"
+    if not links.exists():
+        links.mkdir(parents=True)
+        for name in (*FLOORS, "deploy/facade/__init__.py"):
+            (links / Path(name).name).symlink_to(root / name)
+    return subprocess.run(
         [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
-        cwd=ROOT,
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": str(root / ".types")},
         capture_output=True,
         text=True,
     )
+
+
+def test_floors_import_only_downwards() -> None:
+    done = _contracts(ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "upward", "contract"),
+    [
+        ("hw_models/graph/nodes.py", "spikeship.hw_models.estimate", "floors of hw_models"),
+        ("training/ann/network.py", "spikeship.training.fit.loop", "floors of training"),
+        ("deploy/io/inputs.py", "spikeship.deploy.pipeline.train", "floors of deploy"),
+        ("training/fit/loop.py", "spikeship.deploy.errors", "deploy reads training"),
+    ],
+)
+def test_an_upward_import_breaks_a_contract(
+    tmp_path: Path, file: str, upward: str, contract: str
+) -> None:
+    for floor in FLOORS:
+        shutil.copytree(ROOT / floor, tmp_path / floor, ignore=shutil.ignore_patterns("*.pyc"))
+    shutil.copyfile(ROOT / "pyproject.toml", tmp_path / "pyproject.toml")
+    path = tmp_path / file
+    path.write_text(f"{path.read_text()}\n\nimport {upward}  # planted\n")
+    done = _contracts(tmp_path)
+    assert done.returncode != 0
+    broken = [line for line in done.stdout.splitlines() if line.endswith("BROKEN")]
+    assert any(line.startswith(contract) for line in broken), done.stdout

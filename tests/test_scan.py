@@ -22,7 +22,7 @@ ENGINES: dict[str, Any] = {"plain": scans._Plain, "compiled": scans._Compiled}
 
 @pytest.fixture(params=list(ENGINES))
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    monkeypatch.setattr(scans, "_engine", lambda weighted: ENGINES[request.param])
+    monkeypatch.setattr(scans, "_engine", lambda *_: ENGINES[request.param])
     yield request.param
 
 
@@ -91,7 +91,7 @@ def test_compiled_float32_gives_the_spikes_of_the_plain_one(name: str, layout: s
     found = {}
     for key, way in ENGINES.items():
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(scans, "_engine", lambda weighted, way=way: way)
+            patch.setattr(scans, "_engine", lambda *_, way=way: way)
             given_to = x.clone().requires_grad_()
             spikes, fired = scan(given_to, theta, leak, v0, Rule(surrogate_name=name))
             spikes.backward(cotangent)

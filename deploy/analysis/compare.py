@@ -58,6 +58,11 @@ class Comparison:
     figures: ReportFigures
     verification: Verification | None
 
+    def __repr__(self) -> str:
+        known = [row for row in self.result["rows"] if row["accuracy"] is not None]
+        rows = ", ".join(f"{row['stage']} {row['accuracy']:.2%}" for row in known)
+        return f"<Comparison: {rows or 'no labels'}>"
+
     def write(self, path: Path) -> dict[str, Any]:
         """Write the HTML report and return the JSON object with its path."""
         return {**self.result, "report": str(write_report(self.result, self.figures, path))}

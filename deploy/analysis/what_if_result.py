@@ -172,6 +172,9 @@ class WhatIf:
     left_out: tuple[str, ...]
     assumptions: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        return f"<WhatIf: {len(self.points)} estimates for {', '.join(self.chips)}>"
+
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object of the command line's ``what-if``."""
         return {

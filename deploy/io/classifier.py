@@ -39,6 +39,11 @@ class Ann:
     provenance: Mapping[str, Any]
     onnx: Path | None = None
 
+    def __repr__(self) -> str:
+        said = self.provenance
+        name = said.get("arch") or said.get("onnx") or said.get("module") or "network"
+        return f"<Ann {name}: {len(self.network.layers)} layers on {self.network.input_shape}>"
+
     def predict(self, images: Samples) -> NDArray[np.int64]:
         """Class of each normalised image (images, *input shape)."""
         return np.asarray(evaluate_ann(self.network, images).numpy(), dtype=np.int64)

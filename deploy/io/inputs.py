@@ -40,6 +40,9 @@ class Images:
     data: Mapping[str, Any]
     messages: Samples | None = None
 
+    def __repr__(self) -> str:
+        return f"<{len(self.values):,} images of {self.data.get('name')}>"
+
     def correct(self, predictions: NDArray[np.int64]) -> int | None:
         """How many predictions, of the first images, are right; None without labels."""
         if self.labels is None:

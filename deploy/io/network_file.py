@@ -73,6 +73,15 @@ def save(graph: FixedGraph, path: Path) -> None:
         raise FileError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
+def holds_one(path: Path) -> bool:
+    """Whether a file says that it holds a graph; one that cannot be read says nothing."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return (file.metadata() or {}).get("format") == FORMAT
+    except (SafetensorError, OSError):
+        return False
+
+
 def load(path: Path) -> FixedGraph:
     """Read a graph and check it as when it was made.
 

@@ -1,11 +1,14 @@
 """What ``estimate`` and ``what-if`` can be told."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from spikeship.deploy.options.declare import option
+from spikeship.deploy.options.declare import OptionError, option
 from spikeship.deploy.options.shared import Chip, GpuResult
+
+Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,3 +91,33 @@ class WhatIfOptions(RuleOptions):
             show_default="1",
         ),
     ] = None
+
+    def values(self) -> dict[str, Any]:
+        """What is varied, as the fields of a ``Question``.
+
+        Raises:
+            OptionError: something else than numbers between commas.
+        """
+        return {
+            "steps": _numbers("--steps", self.steps, int),
+            "weight_bits": _numbers("--weight-bits", self.weight_bits, int),
+            "rates": _numbers("--rates", self.rates, float),
+            "chips": tuple(self.chip.split(",")),
+        }
+
+
+def _numbers(option: str, text: str | None, kind: Callable[[str], Number]) -> tuple[Number, ...]:
+    """The numbers of an option, as ``4,8,16`` gives them; none where it is empty.
+
+    Raises:
+        OptionError: something else than such numbers.
+    """
+    if not text:
+        return ()
+    try:
+        return tuple(kind(word) for word in text.split(","))
+    except ValueError:
+        what = "whole numbers" if kind is int else "numbers"
+        raise OptionError(
+            f"{option}: {text!r} is no list of {what}; give for example 4,8"
+        ) from None

@@ -14,7 +14,12 @@ Output = Annotated[Path, option("-o", "--output", help="File to write.")]
 Net = Annotated[Path, argument(help="A quantized network (.safetensors).")]
 GpuResult = Annotated[
     Path | None,
-    option("--gpu-result", metavar="FILE.json", help="GPU's row from benchmarks/gpu_reference.py."),
+    option(
+        "--gpu-result",
+        metavar="FILE.json",
+        help="GPU's row from benchmarks/gpu_reference.py.",
+        show_default="measured or modelled here",
+    ),
 ]
 
 

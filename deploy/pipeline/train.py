@@ -26,6 +26,8 @@ from spikeship.training.frontends.trace import trace
 FIRST_LEVEL = 2.0
 # training images whose patches are whitened
 WHITENED = 5000
+# architecture of a module that somebody brought
+OWN = "own module"
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +36,7 @@ class Trained:
 
     Attributes:
         model: the module.
-        arch: its architecture.
+        arch: its architecture, ``own module`` where somebody brought it.
         width: factor on its channels.
         recipe: how it was trained.
         history: one entry an epoch.
@@ -60,7 +62,16 @@ class Trained:
         return Ann(network, self._data(), self.recipe.said() | {"arch": self.arch})
 
     def save(self, path: str | Path) -> Path:
-        """Write it."""
+        """Write it.
+
+        Raises:
+            DeployError: a module of one's own, which only its own code can build again.
+        """
+        if self.arch == OWN:
+            raise DeployError(
+                "save: a module of your own cannot be built again from our file; keep its "
+                "state_dict with torch.save, and give --arch and --weights"
+            )
         save_ann(
             Path(path),
             self.model,
@@ -86,7 +97,7 @@ class Trained:
 
 
 def train(
-    arch: str,
+    arch: str | nn.Module,
     dataset: DataSet,
     options: TrainOptions | None = None,
     *,
@@ -95,10 +106,11 @@ def train(
     state: Path | None = None,
     quiet: bool = True,
 ) -> Trained:
-    """Train a classifier of a known architecture.
+    """Train a classifier.
 
     Args:
-        arch: a name in ``zoo.ARCHITECTURES``.
+        arch: a name in ``zoo.ARCHITECTURES``, or a module of one's own, which is trained in place;
+            options that build a network mean nothing to it.
         dataset: with training images; its validation images choose the epoch, where it has any.
         options: how.
         seed: of everything random.
@@ -111,14 +123,18 @@ def train(
     """
     options = options or TrainOptions()
     torch.manual_seed(seed)
-    model = build(
-        arch,
-        dataset.input_shape,
-        dataset.classes,
-        width=options.width,
-        activation=_activation(options.activation),
-        **options.network(),
-    )
+    if isinstance(arch, nn.Module):
+        model, name = arch, OWN
+    else:
+        name = arch
+        model = build(
+            arch,
+            dataset.input_shape,
+            dataset.classes,
+            width=options.width,
+            activation=_activation(options.activation),
+            **options.network(),
+        )
     if options.whiten:
         whiten(model, dataset.normalised("train", slice(WHITENED)))
     recipe = recipe_for(
@@ -138,7 +154,7 @@ def train(
         state_path=state,
         quiet=quiet,
     )
-    return Trained(model, arch, options.width, recipe, history, dataset)
+    return Trained(model, name, options.width, recipe, history, dataset)
 
 
 def _activation(text: str) -> Callable[[], nn.Module]:

@@ -79,6 +79,9 @@ class Evaluation:
     correct_by_step: NDArray[np.int64] | None
     counts: EventCounts | None = None
 
+    def __repr__(self) -> str:
+        return f"<Evaluation of {len(self.predictions)} images, {self.scores.shape[1]} classes>"
+
 
 def wilson(correct: int, images: int) -> tuple[float, float]:
     """95 % interval of an accuracy (Wilson's score interval), as fractions."""

@@ -42,6 +42,13 @@ class Verification:
     layers: tuple[dict[str, Any], ...]
     recording: Recording
 
+    def __repr__(self) -> str:
+        found = "all equal" if self.spikes_equal else f"first difference: {self.first_difference}"
+        return (
+            f"<Verification against {self.against}: {self.spikes_compared:,} spikes of "
+            f"{self.images} images, {found}>"
+        )
+
     @property
     def spikes_equal(self) -> bool:
         """Whether every value of every layer is equal."""

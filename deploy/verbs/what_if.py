@@ -1,9 +1,9 @@
 """The verb ``what-if``: a network's cost around where it is, as JSON and as a picture."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from rich import box
 from rich.table import Table
@@ -11,7 +11,6 @@ from rich.table import Table
 from spikeship.deploy.analysis.references import gpu_rows
 from spikeship.deploy.analysis.what_if import Question, runs_needed
 from spikeship.deploy.analysis.what_if import what_if as vary
-from spikeship.deploy.errors import DeployError
 from spikeship.deploy.io import classifier, network_file
 from spikeship.deploy.io.inputs import images_for
 from spikeship.deploy.options.estimate import WhatIfOptions
@@ -25,19 +24,12 @@ from spikeship.hw_models.placement.placement import Rules
 from spikeship.training.nir_io.from_nir import read_nir
 
 JSON_NAME, PICTURE_NAME = "what-if.json", "what-if.svg"
-Number = TypeVar("Number", int, float)
 
 
 def what_if(file: NetFile, source: Source, options: WhatIfOptions, common: Common) -> int:
     """Estimate a network around where it is, and write DIR/what-if.json and DIR/what-if.svg."""
     voice = Voice(common.json, common.quiet)
-    question = Question(
-        steps=numbers("--steps", options.steps, int),
-        weight_bits=numbers("--weight-bits", options.weight_bits, int),
-        rates=numbers("--rates", options.rates, float),
-        chips=tuple(options.chip.split(",")),
-        rules=Rules(options.axons, options.kernels),
-    )
+    question = Question(**options.values(), rules=Rules(options.axons, options.kernels))
     for name in (JSON_NAME, PICTURE_NAME):
         check_writable(options.output / name)
     graph = network_file.load(file.net)
@@ -68,23 +60,6 @@ def what_if(file: NetFile, source: Source, options: WhatIfOptions, common: Commo
     _tell(voice, options.output, result)
     voice.result({**result, "output": str(options.output)})
     return DONE if any(point["fits"] for point in result["points"]) else NO
-
-
-def numbers(option: str, text: str | None, kind: Callable[[str], Number]) -> tuple[Number, ...]:
-    """The numbers of an option, as ``4,8,16`` gives them; none where it is empty.
-
-    Raises:
-        DeployError: something else than such numbers.
-    """
-    if not text:
-        return ()
-    try:
-        return tuple(kind(word) for word in text.split(","))
-    except ValueError:
-        what = "whole numbers" if kind is int else "numbers"
-        raise DeployError(
-            f"{option}: {text!r} is no list of {what}; give for example 4,8"
-        ) from None
 
 
 def _tell(voice: Voice, output: Path, result: Mapping[str, Any]) -> None:

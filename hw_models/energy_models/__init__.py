@@ -4,9 +4,6 @@ None of them is calibrated here; each reproduces a published way to count and pr
 column of a paper can be had and set beside the chip's own: ``estimate`` maps a network to cores.
 """
 
-from collections.abc import Mapping
-from types import MappingProxyType
-
 from spikeship.hw_models.energy_models.davies import Davies
 from spikeship.hw_models.energy_models.horowitz import FORMATS, Horowitz
 from spikeship.hw_models.energy_models.keras_spiking import DEVICES, KerasSpiking
@@ -35,7 +32,8 @@ _MODELS: tuple[EnergyModel, ...] = (
     Lemaire(),
     Yan(),
 )
-MODELS: Mapping[str, EnergyModel] = MappingProxyType({model.name: model for model in _MODELS})
+# a new model is a file here and a row
+MODELS: dict[str, EnergyModel] = {model.name: model for model in _MODELS}
 
 
 def get(name: str) -> EnergyModel:

@@ -32,6 +32,13 @@ class Recording:
     rails: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     potentials: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     currents: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Recording of {len(self.input)} images, T = {self.num_steps}: "
+            f"{', '.join(self.nodes)}>"
+        )
+
     wraps: Mapping[str, int] = field(default_factory=dict)
 
     def scores(self, graph: FixedGraph) -> NDArray[np.int64]:

@@ -73,6 +73,17 @@ class FixedGraph:
         object.__setattr__(self, "_depths", self._find_depths())
         self._check_sums()
 
+    def __repr__(self) -> str:
+        neurons = sum(int(np.prod(node.shape)) for node in self.nodes)
+        made = [str(self.metadata[key]) for key in ("chip",) if key in self.metadata]
+        if "weight_bits" in self.metadata:
+            made.append(f"{self.metadata['weight_bits']}-bit weights")
+        said = "".join(f", {word}" for word in made)
+        return (
+            f"<FixedGraph: {len(self.nodes)} layers, {neurons:,} neurons, T = {self.num_steps}"
+            f"{said}>"
+        )
+
     @property
     def depths(self) -> Mapping[str, int]:
         """For every node its d: the sum of the delays from the input to it (input: 0)."""

@@ -32,8 +32,18 @@ def _one() -> NDArray[np.float64]:
     return np.ones(())
 
 
-@dataclass(frozen=True, eq=False)
-class Input:
+class _Named:
+    """What is shown by its name and shape, not by its arrays."""
+
+    name: str
+    shape: Shape
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r} {self.shape}>"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Input(_Named):
     """Where messages enter.
 
     Attributes:
@@ -65,8 +75,8 @@ class Input:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class Neuron:
+@dataclass(frozen=True, eq=False, repr=False)
+class Neuron(_Named):
     """Leaky integrate-and-fire neurons, one population.
 
     Per local step, with ``a`` the sum of the synapses' results::
@@ -134,8 +144,8 @@ class Neuron:
         return fixed.effective_bias(self.bias_mant, self.bias_exp).astype(np.int64)
 
 
-@dataclass(frozen=True, eq=False)
-class Delta:
+@dataclass(frozen=True, eq=False, repr=False)
+class Delta(_Named):
     """Sends changes of its input: Lava's ``Delta``, graded and signed messages.
 
     Per local step, with ``a`` the sum of the synapses' results::
@@ -181,8 +191,8 @@ class Delta:
         return self.spike_exp + self.state_exp
 
 
-@dataclass(frozen=True, eq=False)
-class SigmaDelta:
+@dataclass(frozen=True, eq=False, repr=False)
+class SigmaDelta(_Named):
     """Adds up changes, applies an activation, sends the changes of that: Lava's ``SigmaDelta``.
 
     Per local step, with ``a`` the sum of the synapses' results::
@@ -244,8 +254,8 @@ def _check_delta(node: Delta | SigmaDelta) -> None:
     require(bool(np.all(node.scale > 0)), f"{where}: scale must be positive")
 
 
-@dataclass(frozen=True, eq=False)
-class Readout:
+@dataclass(frozen=True, eq=False, repr=False)
+class Readout(_Named):
     """The accumulator at the end: ``v += a + bias``; no leak, threshold or spike. Weight units.
 
     One ``scale`` for all classes, or the largest potential would not be the largest score.

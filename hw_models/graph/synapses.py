@@ -16,7 +16,7 @@ from spikeship.hw_models import fixed
 from spikeship.hw_models.graph.checks import Array, Shape, frozen_ints, require, value_range
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Synapse:
     """What carries messages from one node to another.
 
@@ -37,6 +37,10 @@ class Synapse:
     pool: int = 1
     weight_exp: int = 0
     num_weight_bits: int = 8
+
+    def __repr__(self) -> str:
+        way = f"{self.source!r} to {self.target!r}"
+        return f"<{type(self).__name__} {self.name!r}, {way}, delay {self.delay}>"
 
     @property
     def longest(self) -> int:
@@ -70,7 +74,7 @@ class Synapse:
         )
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Conv(Synapse):
     """Cross-correlation as torch defines it; ``weight`` is (out, in / groups, height, width).
 
@@ -109,7 +113,7 @@ class Conv(Synapse):
         return (out, *sides)
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Dense(Synapse):
     """All to all; ``weight`` is (out, in), inputs flattened in torch's order (c, y, x).
 
@@ -172,7 +176,7 @@ class Dense(Synapse):
         return part
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Sparse(Synapse):
     """A sparse matrix (out, in) in compressed rows, both ends flattened in torch's order.
 
@@ -209,7 +213,7 @@ class Sparse(Synapse):
         return len(self.indptr) - 1
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Identity(Synapse):
     """One to one, messages as they are: no weight, pool or exponent.
 

@@ -181,6 +181,13 @@ class Placement:
     assumptions: tuple[str, ...]
     injected: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        fits = "" if self.fits else ", does not fit"
+        return (
+            f"<Placement on {self.chip}: {len(self.layers)} layers, {self.cores} cores, "
+            f"{self.chips} chips{fits}>"
+        )
+
     @property
     def cores(self) -> int:
         """Cores of all layers."""

@@ -92,6 +92,7 @@ def wrong_package(error: Error) -> Iterator[Path]:
         shutil.copytree(ROOT / "hw_models", package / "hw_models", ignore=ignored)
         for name in ("training", "deploy"):
             (package / name).symlink_to(ROOT / name)
+        (package / "__init__.py").symlink_to(ROOT / "deploy" / "facade" / "__init__.py")
         file = package / "hw_models" / error.file
         text = file.read_text()
         found = text.count(error.right)

@@ -146,6 +146,21 @@ class DataSet:
     num_steps: int | None = None
     augmentation: Augmentation = "none"
 
+    def __repr__(self) -> str:
+        parts = [
+            f"{len(split.images):,} {name}"
+            for name, split in (
+                ("training", self.train),
+                ("validation", self.validation),
+                ("test", self.test),
+            )
+            if split is not None
+        ]
+        return (
+            f"<DataSet {self.name}: {' and '.join(parts)} images of {self.input_shape}, "
+            f"{self.classes} classes>"
+        )
+
     def split(self, name: SplitName) -> Split:
         """Return a split.
 

@@ -52,16 +52,16 @@ def load(name: str, data_dir: Path | None = None, *, messages: bool = False) -> 
     if name == "digits":
         return arrays.published(name, *digits.read_digits(), 10, "none")
     kind = "n-mnist" if name.startswith("n-mnist:") else name
-    if kind not in _READERS:
+    if kind not in SETS:
         if ":" in name:
             return arrays.call_own(name, messages)
-        known = ", ".join(["digits", *sorted(_READERS), "npz:FILE", "package.module:function"])
+        known = ", ".join(["digits", *sorted(SETS), "npz:FILE", "package.module:function"])
         raise DataError(f"data set {name!r} is not known; use one of {known}")
     if data_dir is None:
         if not os.environ.get(VARIABLE):
             raise DataError(f"{name}: no folder given; name it with --data-dir or ${VARIABLE}")
         data_dir = Path(os.environ[VARIABLE])
-    return _READERS[kind](name, data_dir)
+    return SETS[kind](name, data_dir)
 
 
 def _published(
@@ -70,7 +70,8 @@ def _published(
     return lambda name, folder: arrays.published(name, *read(name, folder), classes, augmentation)
 
 
-_READERS: dict[str, Callable[[str, Path], DataSet]] = {
+# read from a folder, by name; a new set is a file in readers/ and a row
+SETS: dict[str, Callable[[str, Path], DataSet]] = {
     "mnist": _published(idx.read_idx_set, 10, "none"),
     "fashion-mnist": _published(idx.read_idx_set, 10, "none"),
     "cifar10": _published(cifar.read_cifar10, 10, "shift-flip"),

@@ -97,11 +97,15 @@ def scan(
     return result
 
 
-def can_pool(weighted: Tensor) -> bool:
-    """Whether ``scan`` can pool: images on a CPU whose channels lie next to each other."""
-    return (
-        _engine(weighted) is _Compiled and not weighted.is_contiguous() and _channels_last(weighted)
-    )
+def can_pool(weighted: Tensor, surrogate_name: str) -> bool:
+    """Whether ``scan`` can pool: images on a CPU whose channels lie next to each other.
+
+    Args:
+        weighted: weighted input, (time, batch, channel, height, width).
+        surrogate_name: slope of the neurons; it must be one of the compiled ones.
+    """
+    compiled = _engine(weighted, surrogate_name) is _Compiled
+    return compiled and not weighted.is_contiguous() and _channels_last(weighted)
 
 
 def pooled(fired: Tensor, side: int, kind: torch.dtype) -> Tensor:
@@ -126,12 +130,12 @@ class _Scan(torch.autograd.Function):
         recompute: Recompute | None,
         pool: int,
     ) -> tuple[Tensor, Tensor]:
-        if pool > 1 and not can_pool(weighted):
+        if pool > 1 and not can_pool(weighted, rule.surrogate_name):
             raise ValueError(f"weighted input of shape {tuple(weighted.shape)} cannot be pooled")
         learns = ctx.needs_input_grad[1], ctx.needs_input_grad[2]
         grows = any(ctx.needs_input_grad)
         potentials_needed = rule.needs_potentials(any(learns))
-        engine = _engine(weighted)
+        engine = _engine(weighted, rule.surrogate_name)
         spikes, fired, potentials = engine.forward(
             weighted,
             threshold,
@@ -159,8 +163,8 @@ class _Scan(torch.autograd.Function):
         kept, threshold, leak, v0 = ctx.saved_tensors
         if grads[0] is None:
             return None, None, None, None, None, None, None
-        engine = _engine(grads[0])
         rule: Rule = ctx.rule
+        engine = _engine(grads[0], rule.surrogate_name)
         if ctx.recompute is not None:
             with torch.no_grad():
                 weighted = ctx.recompute()
@@ -364,8 +368,10 @@ class _Compiled:
         )
 
 
-def _engine(weighted: Tensor) -> type[_Plain] | type[_Compiled]:
-    return _Compiled if weighted.device.type == "cpu" else _Plain
+def _engine(weighted: Tensor, surrogate_name: str) -> type[_Plain] | type[_Compiled]:
+    """Compiled code on CPUs, for the slopes it knows; torch's operations for all others."""
+    known = surrogate_name in compiled_scan.SLOPES
+    return _Compiled if known and weighted.device.type == "cpu" else _Plain
 
 
 def _working(kind: torch.dtype) -> torch.dtype:

@@ -146,7 +146,9 @@ class SpikingNetwork(nn.Module):
             module = layer.module
             if isinstance(module, SpikingNeuron):
                 pool = pools.get(layer.name, 1)
-                if pool > 1 and can_pool(_unfolded(inputs[0].tensor, folded)):
+                if pool > 1 and can_pool(
+                    _unfolded(inputs[0].tensor, folded), module.surrogate_name
+                ):
                     done.add(layer.name)
                 else:
                     pool = 1
