@@ -35,7 +35,7 @@ def _save(path: Path, model: nn.Module, arch: str, width: float = 1.0) -> None:
 def _header(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     with safe_open(path, framework="pt") as file:
         header = json.loads(file.metadata()["spikeship"])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     change(header)
     save_file(tensors, path, metadata={"spikeship": json.dumps(header)})
 

@@ -19,9 +19,9 @@ def test_every_error_is_a_spikeship_error() -> None:
             if ".lava." in module.name and module.name.rpartition(".")[2] in ON_LAVA:
                 continue
             for name, value in vars(importlib.import_module(module.name)).items():
-                if isinstance(value, type) and issubclass(value, Exception):
-                    if value.__module__.startswith("spikeship."):
-                        found[f"{value.__module__}.{name}"] = value
+                own = isinstance(value, type) and value.__module__.startswith("spikeship.")
+                if own and issubclass(value, Exception):
+                    found[f"{value.__module__}.{name}"] = value
     assert len({value.__name__ for value in found.values()}) >= 32
     strange = [name for name, value in found.items() if not issubclass(value, SpikeshipError)]
     assert strange == []

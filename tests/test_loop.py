@@ -151,39 +151,38 @@ def _rewrite(path: Path, change: Callable[[dict[str, Any], dict[str, Tensor]], N
 
     with safe_open(path, framework="pt") as file:
         header = json.loads(file.metadata()["spikeship"])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     change(header, tensors)
     save_file(tensors, path, metadata={"spikeship": json.dumps(header)})
 
 
-def _damage(path: Path, how: str) -> None:
-    whole = path.read_bytes()
-    if how == "missing":
-        path.unlink()
-    elif how == "truncated":
-        path.write_bytes(whole[:-100])
-    elif how == "header cut":
-        path.write_bytes(whole[:50])
-    elif how == "empty":
-        path.write_bytes(b"")
-    elif how == "noise":
-        path.write_bytes(bytes(range(256)) * 40)
-    elif how == "bit":
-        path.write_bytes(whole[:-50] + bytes([whole[-50] ^ 1]) + whole[-49:])
-    elif how == "foreign":
-        save_file({"x": torch.zeros(2)}, path)
-    elif how == "foreign header":
-        save_file({"x": torch.zeros(2)}, path, metadata={"spikeship": "[1, 2"})
-    elif how == "kind":
-        _rewrite(path, lambda header, _: header.update(format="spikeship-training-state"))
-    elif how == "version":
-        _rewrite(path, lambda header, _: header.update(version=2))
-    elif how == "classes":
-        _rewrite(path, lambda header, _: header.update(classes=11))
-    elif how == "arch":
-        _rewrite(path, lambda header, _: header.update(arch="vgg6"))
-    elif how == "field":
-        _rewrite(path, lambda header, _: header.pop("data") and None)
+def _bytes(change: Callable[[bytes], bytes]) -> Callable[[Path], object]:
+    return lambda path: path.write_bytes(change(path.read_bytes()))
+
+
+def _header(change: Callable[[Any], object]) -> Callable[[Path], object]:
+    return lambda path: _rewrite(path, lambda header, _: change(header) and None)
+
+
+def _other(**metadata: str) -> Callable[[Path], object]:
+    return lambda path: save_file({"x": torch.zeros(2)}, path, metadata=metadata or None)
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "missing": Path.unlink,
+    "truncated": _bytes(lambda whole: whole[:-100]),
+    "header cut": _bytes(lambda whole: whole[:50]),
+    "empty": _bytes(lambda _: b""),
+    "noise": _bytes(lambda _: bytes(range(256)) * 40),
+    "bit": _bytes(lambda whole: whole[:-50] + bytes([whole[-50] ^ 1]) + whole[-49:]),
+    "foreign": _other(),
+    "foreign header": _other(spikeship="[1, 2"),
+    "kind": _header(lambda header: header.update(format="spikeship-training-state")),
+    "version": _header(lambda header: header.update(version=2)),
+    "classes": _header(lambda header: header.update(classes=11)),
+    "arch": _header(lambda header: header.update(arch="vgg6")),
+    "field": _header(lambda header: header.pop("data")),
+}
 
 
 @pytest.mark.parametrize(
@@ -207,7 +206,7 @@ def _damage(path: Path, how: str) -> None:
 def test_a_damaged_ann_is_refused_in_one_line(tmp_path: Path, how: str, reason: str) -> None:
     path = tmp_path / "ann.safetensors"
     _save(path)
-    _damage(path, how)
+    DAMAGES[how](path)
     with pytest.raises(CheckpointError, match=reason) as caught:
         load_ann(path)
     assert "\n" not in str(caught.value)
@@ -218,7 +217,7 @@ def test_a_damaged_ann_is_refused_in_one_line(tmp_path: Path, how: str, reason: 
 def test_a_damaged_state_is_refused(tmp_path: Path, how: str) -> None:
     path = tmp_path / "state.safetensors"
     _fit(model(), config(epochs=1), path)
-    _damage(path, how)
+    DAMAGES[how](path)
     with pytest.raises(CheckpointError):
         _fit(model(), config(epochs=1), path)
 

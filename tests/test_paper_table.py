@@ -139,9 +139,17 @@ def test_a_row_that_was_not_run_says_so(monkeypatch: pytest.MonkeyPatch, tmp_pat
     _small(monkeypatch, tmp_path)
     assert "| `tiny` | not in it | not run yet |" in results_page.page()
     stage = {
-        **{"accuracy": 0.9135, "correct": 9135, "images": 10000, "epochs": 7, "seconds": 90.0},
-        **{"parameters": 1234, "command": "spikeship train", "seed": 0, "sha256": "ab" * 32},
-        **{"revisions": ["cd" * 20], "date": "2026-01-01"},
+        "accuracy": 0.9135,
+        "correct": 9135,
+        "images": 10000,
+        "epochs": 7,
+        "seconds": 90.0,
+        "parameters": 1234,
+        "command": "spikeship train",
+        "seed": 0,
+        "sha256": "ab" * 32,
+        "revisions": ["cd" * 20],
+        "date": "2026-01-01",
         "machine": {"threads": 2, "processor": "abacus", "torch": "1"},
     }
     (tmp_path / "results").mkdir()

@@ -232,7 +232,7 @@ def test_spikes_averaged_as_they_are_made(rule: Rule, side: int, kind: torch.dty
 
 def test_pooling_asks_for_channels_that_lie_together() -> None:
     x = torch.zeros(2, 1, 3, 4, 4)
-    assert not scans.can_pool(x)
+    assert not scans.can_pool(x, "linear")
     one, zero = torch.tensor(1.0), torch.tensor(0.0)
     with pytest.raises(ValueError, match=r"shape \(2, 1, 3, 4, 4\) cannot be pooled"):
         scan(x, one, one, zero, Rule(), None, 2)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeship.deploy.errors import DeployError
+from spikeship.training.ann.sides import sides
 from spikeship.training.nir_io.metadata import NetworkMetadata
 
 Shape = tuple[int, ...]
@@ -234,8 +235,8 @@ class _Fold:
 
     def take_pool(self, name: str, node: Any) -> None:
         """Fold a pool: its side, and an average's divisor into the factor."""
-        kernel, stride = _pair(node.kernel_size, name), _pair(node.stride, name)
-        side, padding = kernel[0], _pair(node.padding, name)
+        kernel, stride = _numbers(node.kernel_size, name), _numbers(node.stride, name)
+        side, padding = kernel[0], _numbers(node.padding, name)
         if kernel != stride or kernel[0] != kernel[1] or padding != (0, 0):
             raise DeployError(
                 f"node {name!r}: a pool folds only with a square kernel equal to its stride and "
@@ -291,7 +292,7 @@ class _Fold:
                 f"{per_group * groups} channels, gets shape {self.shape}"
             )
         geometry = {
-            key: _pair(getattr(node, key), name) for key in ("stride", "padding", "dilation")
+            key: _numbers(getattr(node, key), name) for key in ("stride", "padding", "dilation")
         }
         factor = self._per_channel(self.factor, name).reshape(groups, per_group)
         self.weighted = Branch(
@@ -372,11 +373,10 @@ _FOLDS = {
 }
 
 
-def _pair(value: Any, name: str) -> tuple[int, int]:
+def _numbers(value: Any, name: str) -> tuple[int, int]:
     if isinstance(value, str):
         raise DeployError(f"node {name!r}: padding {value!r} is not a number; write it out")
-    flat = np.asarray(value).reshape(-1)
-    return int(flat[0]), int(flat[-1])
+    return sides(value)
 
 
 def _fitted(value: Any, shape: Shape, what: str) -> Floats:

@@ -88,7 +88,7 @@ def _choice(data: Any, key: str, choices: Any) -> Any:
     return value
 
 
-def _pair(data: Any, key: str) -> tuple[int, int]:
+def _two_counts(data: Any, key: str) -> tuple[int, int]:
     values = _get(data, key, list | tuple)
     if len(values) != 2 or not all(type(value) is int and value >= 0 for value in values):
         raise PlacementError(f"damaged placement: {key!r} is {values!r}, not two counts")
@@ -96,7 +96,7 @@ def _pair(data: Any, key: str) -> tuple[int, int]:
 
 
 def _range(data: Any, key: str) -> Range:
-    low, high = _pair(data, key)
+    low, high = _two_counts(data, key)
     if low >= high:
         raise PlacementError(f"damaged placement: {key!r} is {low}..{high}, an empty range")
     return (low, high)
@@ -125,7 +125,7 @@ def _core(data: Any) -> Core:
         rows=_range(data, "rows"),
         columns=_range(data, "columns"),
         chip=_count(data, "chip"),
-        tile=_pair(data, "tile"),
+        tile=_two_counts(data, "tile"),
         compartments=_count(data, "compartments"),
         synapse_bits=_count(data, "synapse_bits"),
         state_bits=_count(data, "state_bits"),

@@ -216,7 +216,7 @@ def read_checked(path: Path, kind: str, version: int) -> tuple[dict[str, Any], d
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: there is no such file; check the path") from error
     except (SafetensorError, OSError, ValueError) as error:

@@ -75,6 +75,15 @@ class Network(nn.Module):
         """Layers that read ``name``."""
         return tuple(layer for layer in self.layers if name in layer.inputs)
 
+    def summands(self, name: str) -> list[str]:
+        """Layers (or ``"input"``) that a sum adds, those of sums within it included.
+
+        Of a layer that is no sum, the layer itself.
+        """
+        if name == INPUT or not isinstance(self[name].module, Add):
+            return [name]
+        return [each for source in self[name].inputs for each in self.summands(source)]
+
     @overload
     def walk(self, x: Tensor) -> Iterator[tuple[Layer, tuple[Tensor, ...], Tensor]]: ...
 

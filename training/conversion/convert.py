@@ -189,7 +189,7 @@ def _skeleton(ann: Network, leak: float, reset: Reset) -> Network:
             if any(isinstance(reader.module, Add) for reader in ann.consumers(layer.name)):
                 continue  # its branches go to the outer sum
             branches: list[str] = []
-            for branch in _branches(ann, layer):
+            for branch in ann.summands(layer.name):
                 if branch == INPUT or not isinstance(ann[branch].module, nn.Conv2d | nn.Linear):
                     scale = Layer(f"{layer.name}.skip{len(branches)}", Scale(1.0), (branch,))
                     layers.append(scale)
@@ -198,12 +198,3 @@ def _skeleton(ann: Network, leak: float, reset: Reset) -> Network:
             inputs = tuple(branches)
         layers.append(Layer(layer.name, module.to(like), inputs))
     return Network(layers, ann.input_shape).to(like)
-
-
-def _branches(ann: Network, add: Layer) -> list[str]:
-    """Branches of a sum, those of sums within it included."""
-    branches: list[str] = []
-    for name in add.inputs:
-        inner = name != INPUT and isinstance(ann[name].module, Add)
-        branches += _branches(ann, ann[name]) if inner else [name]
-    return branches

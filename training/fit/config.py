@@ -90,6 +90,18 @@ class FitConfig:
         for name in ("momentum", "weight_decay", "averaging"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise FitError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.seed < 0:
+            raise FitError(f"seed must not be negative, got {self.seed}")
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise FitError(f"clip_norm must be positive, got {self.clip_norm}; None is no limit")
+        for name, known in _KNOWN.items():
+            if getattr(self, name) not in known:
+                said = " or ".join([", ".join(map(repr, known[:-1])), repr(known[-1])])
+                raise FitError(f"{name} {getattr(self, name)!r} is not known; use {said}")
+        self._check_together()
+
+    def _check_together(self) -> None:
+        """Refuse settings that leave each other without meaning."""
         if self.nesterov and not self.momentum:
             raise FitError("nesterov needs momentum, which is 0; give some, or leave nesterov out")
         if self.decoupled and self.weight_decay >= 1:
@@ -98,18 +110,10 @@ class FitConfig:
             raise FitError(f"peak must lie between 0 and 1, got {self.peak}")
         if self.warmup and self.schedule == "one-cycle":
             raise FitError("one-cycle rises by itself; give peak in place of warmup")
-        if self.clip_norm is not None and not self.clip_norm > 0:
-            raise FitError(f"clip_norm must be positive, got {self.clip_norm}; None is no limit")
         if not 0 <= self.warmup < self.epochs:
             raise FitError(
                 f"warmup must lie in 0 <= warmup < epochs ({self.epochs}), got {self.warmup}"
             )
-        if self.seed < 0:
-            raise FitError(f"seed must not be negative, got {self.seed}")
-        for name, known in _KNOWN.items():
-            if getattr(self, name) not in known:
-                said = " or ".join([", ".join(map(repr, known[:-1])), repr(known[-1])])
-                raise FitError(f"{name} {getattr(self, name)!r} is not known; use {said}")
 
     def rate(self, epoch: int, done: float = 0.0) -> float:
         """Learning rate in an epoch, counted from 0, of which a part (0 <= done < 1) is done."""

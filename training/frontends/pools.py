@@ -6,6 +6,7 @@ from typing import NoReturn
 from torch import nn
 
 from spikeship.training import choices
+from spikeship.training.ann.sides import sides
 from spikeship.training.frontends.refusal import RefusalError
 
 MaxPool = choices.MaxPool
@@ -75,11 +76,11 @@ def average_for_max(
     Raises:
         RefusalError: its kernel is not its stride, or it has more than that.
     """
-    sides = _pair(kernel_size)
-    plain = _pair(padding) == (0, 0) and _pair(dilation) == (1, 1)
-    if sides != _pair(stride or kernel_size) or not plain or ceil_mode or return_indices:
-        refuse_max(sides)
-    return nn.AvgPool2d(sides)
+    kernel = sides(kernel_size)
+    plain = sides(padding) == (0, 0) and sides(dilation) == (1, 1)
+    if kernel != sides(stride or kernel_size) or not plain or ceil_mode or return_indices:
+        refuse_max(kernel)
+    return nn.AvgPool2d(kernel)
 
 
 def refuse_max(kernel: int | Sequence[int]) -> NoReturn:
@@ -88,14 +89,9 @@ def refuse_max(kernel: int | Sequence[int]) -> NoReturn:
     Raises:
         RefusalError: always.
     """
-    height, width = _pair(kernel)
+    height, width = sides(kernel)
     raise RefusalError(
         f"has no spiking form; train with an average pool of {height} x {width}, or have it "
         "replaced by one (max_pool='average', only where the kernel is the stride, without "
         "padding, dilation or ceil_mode) and fine-tune"
     )
-
-
-def _pair(value: int | Sequence[int]) -> tuple[int, int]:
-    height, width = (value, value) if isinstance(value, int) else value
-    return height, width

@@ -152,56 +152,87 @@ class _Run(fx.Interpreter):
 
 
 def _layers(model: nn.Module, nodes: Sequence[fx.Node], seen: Seen) -> list[Layer]:
-    shapes = seen.shapes
-    paths = [str(node.target) for node in nodes if node.op == "call_module"]
-    complete = nodes[-1] in shapes
-    taken = {INPUT, *paths}
-    values: dict[fx.Node, str] = {}
-    layers: list[Layer] = []
-    problems: dict[str, str] = {}
+    """The layers of a module's nodes, in order.
+
+    Raises:
+        UnsupportedLayerError: some have no spiking form: all of them, by name.
+        TraceError: there are none.
+    """
+    gathered = _Gathered(model, nodes, seen)
     for node in nodes:
-        if node.op == "placeholder":
-            values[node] = INPUT
-            continue
-        if node.op == "get_attr":
-            continue  # a parameter
-        if node.op == "call_module":
-            path = name = str(node.target)
-            kind = type(model.get_submodule(path)).__name__
-            if path == INPUT:
-                name = free_name(path, taken)
-        else:
-            if node not in shapes:
-                if not complete:
-                    values[node] = node.name  # behind the node that failed, or a size
-                continue
-            path = name = free_name(node.name, taken)
-            kind = getattr(node.target, "__name__", str(node.target))
-        taken.add(name)
-        try:
-            if paths.count(path) > 1:
-                raise RefusalError("applied more than once; give each use a module of its own")
-            modules, sources = layers_of(model, node, seen)
-            inputs = tuple(values[source] for source in sources if source in values)
-            if len(inputs) != len(sources):
-                raise RefusalError("reads a constant; use a layer that holds it")
-            if not modules:
-                values[node] = inputs[0]
-                continue
-            first, *others = modules
-            check_input(first, [shapes[source] for source in sources if source in shapes])
-            layers.append(Layer(name, first, inputs))
-            for module in others:
-                before, name = name, free_name(f"{name}.{type(module).__name__.lower()}", taken)
-                layers.append(Layer(name, module, (before,)))
-                taken.add(name)
-        except RefusalError as refusal:
-            problems[name] = f"{name} ({kind}): {refusal}"
-        values[node] = name
-    if problems:
+        gathered.take(node)
+    if gathered.problems:
         raise UnsupportedLayerError(
-            f"cannot take {'; '.join(problems.values())} (known are {SUPPORTED})"
+            f"cannot take {'; '.join(gathered.problems.values())} (known are {SUPPORTED})"
         )
-    if not layers:
+    if not gathered.layers:
         raise TraceError("the module has no layers; give one that computes something")
-    return layers
+    return gathered.layers
+
+
+class _Gathered:
+    """Layers of the nodes so far, and what is wrong with some.
+
+    Attributes:
+        layers: in order.
+        problems: of the nodes without a spiking form, by name.
+    """
+
+    def __init__(self, model: nn.Module, nodes: Sequence[fx.Node], seen: Seen) -> None:
+        self.layers: list[Layer] = []
+        self.problems: dict[str, str] = {}
+        self._model, self._seen = model, seen
+        self._paths = [str(node.target) for node in nodes if node.op == "call_module"]
+        self._complete = nodes[-1] in seen.shapes
+        self._taken = {INPUT, *self._paths}
+        self._values: dict[fx.Node, str] = {}
+
+    def take(self, node: fx.Node) -> None:
+        """Take the next node."""
+        if node.op == "placeholder":
+            self._values[node] = INPUT
+        elif node.op == "call_module":
+            path = str(node.target)
+            name = free_name(path, self._taken) if path == INPUT else path
+            kind = type(self._model.get_submodule(path)).__name__
+            self._apply(node, path, name, kind)
+        elif node.op != "get_attr":  # that is a parameter
+            if node in self._seen.shapes:
+                name = free_name(node.name, self._taken)
+                kind = getattr(node.target, "__name__", str(node.target))
+                self._apply(node, name, name, kind)
+            elif not self._complete:
+                self._values[node] = node.name  # behind the node that failed, or a size
+
+    def _apply(self, node: fx.Node, path: str, name: str, kind: str) -> None:
+        self._taken.add(name)
+        try:
+            self._values[node] = self._add(node, path, name)
+        except RefusalError as refusal:
+            self.problems[name] = f"{name} ({kind}): {refusal}"
+            self._values[node] = name
+
+    def _add(self, node: fx.Node, path: str, name: str) -> str:
+        """Add the layers of a node; the name of the last, or of what it hands on.
+
+        Raises:
+            RefusalError: it has no spiking form.
+        """
+        shapes = self._seen.shapes
+        if self._paths.count(path) > 1:
+            raise RefusalError("applied more than once; give each use a module of its own")
+        modules, sources = layers_of(self._model, node, self._seen)
+        inputs = tuple(self._values[source] for source in sources if source in self._values)
+        if len(inputs) != len(sources):
+            raise RefusalError("reads a constant; use a layer that holds it")
+        if not modules:
+            return inputs[0]
+        first, *others = modules
+        check_input(first, [shapes[source] for source in sources if source in shapes])
+        self.layers.append(Layer(name, first, inputs))
+        for module in others:
+            before = name
+            name = free_name(f"{name}.{type(module).__name__.lower()}", self._taken)
+            self.layers.append(Layer(name, module, (before,)))
+            self._taken.add(name)
+        return name

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from spikeship.hw_models.errors import SpikeshipError
 from spikeship.training.ann.network import INPUT, Add, Layer, Network
+from spikeship.training.ann.sides import sides
 from spikeship.training.nir_io.metadata import KEY, Decay, NetworkMetadata
 from spikeship.training.quantization.qat import AwareNetwork
 from spikeship.training.snn.encoding import InputCoding
@@ -306,10 +307,10 @@ def _conv(name: str, node: Any) -> nn.Conv2d:
     conv = nn.Conv2d(
         weight.shape[1] * groups,
         weight.shape[0],
-        _pair(weight.shape[2:]),
-        stride=_pair(node.stride),
-        padding=padding if isinstance(padding, str) else _pair(padding),
-        dilation=_pair(node.dilation),
+        sides(weight.shape[2:]),
+        stride=sides(node.stride),
+        padding=padding if isinstance(padding, str) else sides(padding),
+        dilation=sides(node.dilation),
         groups=groups,
         bias=bool(np.any(node.bias)),
     )
@@ -328,7 +329,7 @@ def _dense(name: str, node: Any) -> nn.Linear:
 
 
 def _pool(name: str, node: Any) -> nn.AvgPool2d:
-    return nn.AvgPool2d(_pair(node.kernel_size), _pair(node.stride), _pair(node.padding))
+    return nn.AvgPool2d(sides(node.kernel_size), sides(node.stride), sides(node.padding))
 
 
 def _flatten(name: str, node: Any) -> nn.Flatten:
@@ -348,11 +349,6 @@ def _fill(module: nn.Conv2d | nn.Linear, weight: Tensor, bias: Any) -> None:
     module.weight = nn.Parameter(weight)
     if module.bias is not None:
         module.bias = nn.Parameter(torch.from_numpy(np.array(bias)))
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    high, wide = np.broadcast_to(np.asarray(value), (2,))
-    return int(high), int(wide)
 
 
 _WEIGHTED = (nn.Conv2d, nn.Linear, Scale)

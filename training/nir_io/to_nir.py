@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from spikeship.hw_models.atomic import replacing
 from spikeship.hw_models.errors import SpikeshipError
 from spikeship.training.ann.network import INPUT, Add, Layer, Network
+from spikeship.training.ann.sides import sides
 from spikeship.training.nir_io.metadata import KEY, NetworkMetadata
 from spikeship.training.quantization.integer_grid import IntegerGrid
 from spikeship.training.quantization.qat import AwareNetwork
@@ -148,9 +149,9 @@ def _node(module: nn.Module, entering: Shape, leaving: Shape) -> nir.NIRNode:
             return nir.Affine(weight=_array(module.weight), bias=_array(module.bias))
         case nn.AvgPool2d():
             node = nir.AvgPool2d(
-                kernel_size=_pair(module.kernel_size),
-                stride=_pair(module.stride),
-                padding=_pair(module.padding),
+                kernel_size=np.array(sides(module.kernel_size)),
+                stride=np.array(sides(module.stride)),
+                padding=np.array(sides(module.padding)),
             )
             node.input_type = {"input": np.array(entering)}
             node.output_type = {"output": np.array(leaving)}
@@ -195,7 +196,3 @@ def _neuron(neuron: SpikingNeuron, shape: Shape) -> nir.NIRNode:
 
 def _array(tensor: Tensor) -> NDArray[np.floating]:
     return np.array(tensor.detach().cpu().numpy())
-
-
-def _pair(value: int | tuple[int, ...]) -> NDArray[np.int64]:
-    return np.broadcast_to(np.array(value, dtype=np.int64), (2,)).copy()

@@ -314,7 +314,7 @@ def _weighted(network: Network, name: str, add: str, layers: list[Layer]) -> str
 @torch.no_grad()
 def _join_biases(network: Network, neuron: Layer, grid: IntegerGrid) -> None:
     """Put the biases of a sum's branches into the first: the chip rounds only their sum."""
-    branches = [network[name].module for name in _branches(network, neuron.inputs[0])]
+    branches = [network[name].module for name in network.summands(neuron.inputs[0])]
     biased = [
         (module, module.bias)
         for module in branches
@@ -327,14 +327,6 @@ def _join_biases(network: Network, neuron: Layer, grid: IntegerGrid) -> None:
     biased[0][1].copy_(torch.from_numpy(bias_units(total, scale) * scale))
     for module, _ in biased[1:]:
         module.bias = None
-
-
-def _branches(network: Network, name: str) -> list[str]:
-    """Weighted layers behind a sum, or the layer itself."""
-    layer = network[name]
-    if not isinstance(layer.module, Add):
-        return [name]
-    return [branch for source in layer.inputs for branch in _branches(network, source)]
 
 
 def _round(

@@ -95,7 +95,7 @@ def _rounded_of(value: Any, like: Any) -> Callable[[Any, Any], Any]:
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _forward(
+def _forward(  # noqa: C901
     begin: int,
     end: int,
     weighted: Any,
@@ -190,7 +190,7 @@ def _slope(kind: Any, constant: Any, z: Any) -> Any:
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _backward(
+def _backward(  # noqa: C901
     begin: int,
     end: int,
     grad: Any,

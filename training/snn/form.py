@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from spikeship.hw_models.errors import SpikeshipError
 from spikeship.training.ann.activations import QCFS, ClippedReLU
 from spikeship.training.ann.network import INPUT, Add, Layer, Network
+from spikeship.training.ann.sides import sides
 from spikeship.training.snn.neurons import HeldDropout, Scale, SpikingNeuron
 
 # what an ANN may have where a spiking network has neurons
@@ -100,7 +101,7 @@ def _check_layer(layer: Layer, sends: set[str]) -> None:
     if isinstance(module, nn.Flatten) and (module.start_dim, module.end_dim) != (1, -1):
         raise FormError(f"layer {layer.name!r}: flattens only some axes; use nn.Flatten()")
     if isinstance(module, nn.AvgPool2d):
-        kernel, stride, padding = map(_pair, (module.kernel_size, module.stride, module.padding))
+        kernel, stride, padding = map(sides, (module.kernel_size, module.stride, module.padding))
         plain = not module.ceil_mode and module.divisor_override is None and padding == (0, 0)
         if not plain or kernel != stride or kernel[0] != kernel[1]:
             raise FormError(
@@ -132,16 +133,12 @@ def _check_shapes(layer: Layer, inputs: list[tuple[int, ...]]) -> None:
     if isinstance(layer.module, Add) and len(set(inputs)) > 1:
         raise FormError(f"layer {layer.name!r}: sums shapes {inputs}; give its branches one shape")
     if isinstance(layer.module, nn.AvgPool2d):
-        side, shape = _pair(layer.module.kernel_size)[0], inputs[0]
+        side, shape = sides(layer.module.kernel_size)[0], inputs[0]
         if len(shape) != 3 or shape[1] % side or shape[2] % side:
             raise FormError(
                 f"layer {layer.name!r}: a {side}x{side} pool does not divide shape {shape}; "
                 "pad the images so that every pool divides evenly"
             )
-
-
-def _pair(value: int | tuple[int, ...]) -> tuple[int, ...]:
-    return (value, value) if isinstance(value, int) else tuple(value)
 
 
 _TAKES = (*ACTIVATIONS, SpikingNeuron)

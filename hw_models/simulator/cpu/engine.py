@@ -130,9 +130,9 @@ class Engine:
         Direct input that is the same in every step comes back as one step.
         """
         source = self.graph.input
-        if source.encoding == "direct" and self.graph.gated and values.shape[1] > 1:
-            if np.array_equal(values[:, 1:], values[:, :-1]):
-                values = values[:, :1]
+        still = source.encoding == "direct" and self.graph.gated and values.shape[1] > 1
+        if still and np.array_equal(values[:, 1:], values[:, :-1]):
+            values = values[:, :1]
         if len(source.shape) == 3:
             values = np.moveaxis(values, -3, -1)
         flat = np.ascontiguousarray(values, self._sends(source.name))

@@ -57,7 +57,7 @@ class Int8Sums:
         top = message + self.shift
         step = self.bounds.step if self.bounds.fit_8_bits else 1
         return (
-            0 < self.limit
+            self.limit > 0
             and message <= (self.shift or message)
             and top <= self.limit
             and top * self.bounds.both < EXACT_FLOAT32 * step

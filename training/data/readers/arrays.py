@@ -152,7 +152,7 @@ def _message_split(
             f"{where} is {messages.dtype} and no messages; give whole numbers of magnitude "
             f"{MAX_MESSAGE} at most"
         )
-    small = -128 <= messages.min() and messages.max() <= 127
+    small = messages.min() >= -128 and messages.max() <= 127
     held = _tensor(messages.astype(np.int8 if small else np.int16))
     return Split(held, _labels(name, part, labels, len(messages), classes))
 
