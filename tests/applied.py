@@ -12,7 +12,10 @@ from spikeship.hw_models.chips.spec import ChipSpec
 from spikeship.hw_models.graph import AnySynapse, Conv, Dense, FixedGraph, Sparse
 from spikeship.hw_models.placement.placement import Misfit, Rules
 
-NOTHING = ("nothing that was tried makes it fit", "too many placements were tried to look further")
+NOTHING = (
+    "no single change that was tried makes it fit",
+    "too many placements were tried to look further",
+)
 Bounds = dict[str, int | None]
 Mended = tuple[FixedGraph, ChipSpec, Rules, Bounds]
 

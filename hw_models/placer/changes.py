@@ -1,6 +1,7 @@
 """Changes: what may be done about a limit that a layer breaks, the smallest first.
 
-Each gives the problem as it then is, for another placement to say whether it fits. Narrowed
+Each is a single change and gives the problem as it then is, for another placement to say whether
+it fits. Narrowed
 synapses keep the shapes of their ends, so such a graph is good for placing only.
 """
 
@@ -48,49 +49,39 @@ Narrowing = tuple[int, Callable[[int], tuple[AnySynapse, str]]]
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A problem after some changes.
+    """A problem, maybe after a change.
 
     Attributes:
-        problem: with the changes. chip: the chip.
-        key: the changes; cases of one key are one case.
-        words: the same as requests. subject: the layer that they call "it".
+        problem: with the change.
+        chip: the chip.
+        subject: the layer that the words call "it".
+        words: the change as a request; empty where there is none.
     """
 
     problem: Problem
     chip: ChipSpec
-    key: frozenset[tuple[str | int, ...]] = frozenset()
-    words: tuple[str, ...] = ()
-    subject: str = ""
-
-    def about(self, layer: str) -> "Case":
-        """The same, worded for a layer."""
-        return replace(self, subject=layer)
+    subject: str
+    words: str = ""
 
     def freed(self) -> "Case":
         """The same where no layer's cores are given."""
         problem = replace(self.problem, given={})
-        return self._with(("given",), "leave layer_cores out", problem=problem)
+        return replace(self, problem=problem, words="leave layer_cores out")
 
     def named(self, layer: str) -> str:
         """What the words call a layer."""
         return "it" if layer == self.subject else repr(layer)
 
-    def _with(self, key: tuple[str | int, ...], words: str, **fields: Any) -> "Case":
-        return replace(self, key=self.key | {key}, words=(*self.words, words), **fields)
-
     def ruled(self, words: str, **rules: Any) -> "Case":
         """With other rules."""
         changed: Rules = replace(self.problem.rules, **rules)
-        key = ("rules", changed.axons, changed.kernels)
-        return self._with(key, words, problem=replace(self.problem, rules=changed))
+        return replace(self, problem=replace(self.problem, rules=changed), words=words)
 
     def on(self, chip: ChipSpec) -> "Case":
         """On another chip."""
-        return self._with(("chip", chip.name), f"use {chip.name}", chip=chip)
+        return replace(self, chip=chip, words=f"use {chip.name}")
 
-    def rewired(
-        self, key: tuple[str | int, ...], words: str, new: Mapping[AnySynapse, AnySynapse]
-    ) -> "Case":
+    def rewired(self, words: str, new: Mapping[AnySynapse, AnySynapse]) -> "Case":
         """With other synapses, where every source neuron sends as often as the mean one."""
         graph = _replaced(
             self.problem.graph, synapses=tuple(new.get(s, s) for s in self.problem.graph.synapses)
@@ -98,7 +89,7 @@ class Case:
         rates = dict(self.problem.rates)
         for synapse in new:
             rates[synapse.source] = np.full((1, 1, 1), float(rates[synapse.source].mean()))
-        return self._with(key, words, problem=replace(self.problem, graph=graph, rates=rates))
+        return replace(self, problem=replace(self.problem, graph=graph, rates=rates), words=words)
 
     def held(self, layer: str) -> list[AnySynapse]:
         """Synapses into a layer that the chip holds."""
@@ -158,8 +149,7 @@ def _shared_kernels(case: Case, at: At, splits: Splits) -> Iterator[Case]:
 
 
 def _other_chip(case: Case, at: At, splits: Splits) -> Iterator[Case]:
-    if not any(key[0] == "chip" for key in case.key):
-        yield from (case.on(chip) for chip in chips.CHIPS.values() if chip.name != case.chip.name)
+    yield from (case.on(chip) for chip in chips.CHIPS.values() if chip.name != case.chip.name)
 
 
 def _fewer_bits(case: Case, at: At, splits: Splits) -> Iterator[Case]:
@@ -192,7 +182,7 @@ def _quantized(case: Case, layer: str, bits: int) -> Case:
     wide = [s for s in case.held(layer) if demand.weight_bits(s) > bits]
     words = f"quantize {case.named(layer)} with at most {bits} weight bit{'s' * (bits > 1)}"
     new = {synapse: _replaced(synapse, num_weight_bits=bits) for synapse in wide}
-    return case.rewired(("bits", layer, bits), words, new)
+    return case.rewired(words, new)
 
 
 def _shorter(case: Case, at: At, splits: Splits) -> Iterator[Case]:
@@ -207,22 +197,21 @@ def _shorter(case: Case, at: At, splits: Splits) -> Iterator[Case]:
         new[synapse] = _replaced(synapse, **fields)
     whose = case.named(at[0])
     words = f"shorten the delay into {whose} to {most - 1} steps beyond the next"
-    yield case.rewired(("delay", at[0]), words, new)
+    yield case.rewired(words, new)
 
 
 def _fewer_inputs(case: Case, at: At, splits: Splits) -> Iterator[Case]:
     """For each synapse the most that it may read or store, in the limit's own unit."""
-    for index, synapse in enumerate(case.held(at[0])):
-        for kind, (most, narrow) in _narrowings(synapse, at[1]).items():
+    for synapse in case.held(at[0]):
+        for most, narrow in _narrowings(synapse, at[1]):
 
             def cut(
                 n: int,
                 old: AnySynapse = synapse,
-                key: tuple[str | int, ...] = (kind, at[0], index),
                 narrow: Callable[[int], tuple[AnySynapse, str]] = narrow,
             ) -> Case:
                 new, words = narrow(n)
-                return case.rewired((*key, n), words, {old: new})
+                return case.rewired(words, {old: new})
 
             low, high = 0, most  # what is known to do, and not to do
             while high - low > 1:
@@ -237,20 +226,16 @@ def _fewer_inputs(case: Case, at: At, splits: Splits) -> Iterator[Case]:
                 yield cut(low)
 
 
-def _narrowings(synapse: AnySynapse, limit: LimitName) -> dict[str, Narrowing]:
+def _narrowings(synapse: AnySynapse, limit: LimitName) -> tuple[Narrowing, ...]:
     """Ways of making a neuron read less through a synapse: how much it is, and less of it."""
     if isinstance(synapse, Dense):
-        return {"inputs": _inputs(synapse)}
+        return (_inputs(synapse),)
     if isinstance(synapse, Sparse):
-        return {"sources": _entries(synapse, limit)}
+        return (_entries(synapse, limit),)
     if not isinstance(synapse, Conv):
-        return {}
+        return ()
     kernel = _kernel(synapse)
-    return (
-        {"channels": _channels(synapse), "kernel": kernel}
-        if limit in MEMORY
-        else {"kernel": kernel}
-    )
+    return (_channels(synapse), kernel) if limit in MEMORY else (kernel,)
 
 
 def _inputs(synapse: Dense) -> Narrowing:

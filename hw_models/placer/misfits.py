@@ -8,10 +8,10 @@ from spikeship.hw_models.graph import MAX_GRADED, AnySynapse, FixedGraph, Graded
 from spikeship.hw_models.placement import demand
 from spikeship.hw_models.placement.layer import Layer, Splits, core_limits, layers
 from spikeship.hw_models.placement.placement import Misfit, PlacementError
+from spikeship.hw_models.placer.advice import Advice
 from spikeship.hw_models.placer.changes import At, Broken, Problem
 from spikeship.hw_models.placer.options import impossible
 from spikeship.hw_models.placer.settle import settle
-from spikeship.hw_models.placer.trials import Trials
 
 
 def misfits(
@@ -37,11 +37,11 @@ def misfits(
     """
     problem = replace(problem, given=given or {})
     broken = _broken(problem.graph, chip, made, splits)
-    trials = Trials(problem, chip, splits, broken, _again)
+    advice = Advice(problem, chip, splits, broken, _again)
     assumed = {name: limit.kind == "assumed" for name, limit in core_limits(chip).items()}
     assumed["delay"] = chip.max_delay.kind == "assumed"
     found = [
-        Misfit(layer, name, need, have, trials.smallest((layer, name)), assumed.get(name, False))
+        Misfit(layer, name, need, have, advice.smallest((layer, name)), assumed.get(name, False))
         for (layer, name), (need, have) in broken.items()
     ]
     used = sum(split.cores for split in splits.values())
@@ -66,14 +66,14 @@ def _too_many(
     return (Misfit("", "cores", used, min(most for most, _ in bounds), f"allow {allow}"),)
 
 
-def _again(problem: Problem, chip: ChipSpec) -> tuple[Splits, Broken]:
-    """Place a changed problem from the start."""
+def _again(problem: Problem, chip: ChipSpec) -> Broken:
+    """Place a changed problem from the start; the limits that it then breaks."""
     made = layers(problem.graph, chip, problem.rules, problem.rates)
     try:
         splits = settle(made, core_limits(chip), problem.given)
     except PlacementError:  # a layer cannot lie on the cores it is given
-        return {}, {("", "cores"): (1, 0)}
-    return splits, _broken(problem.graph, chip, made, splits)
+        return {("", "cores"): (1, 0)}
+    return _broken(problem.graph, chip, made, splits)
 
 
 def _broken(graph: FixedGraph, chip: ChipSpec, made: Sequence[Layer], splits: Splits) -> Broken:
