@@ -349,7 +349,7 @@ def test_what_does_not_belong_together_is_refused_in_a_line() -> None:
             call()
         assert "\n" not in str(caught.value)
     twice = replace(graph, synapses=(*graph.synapses, graph.synapses[-1]))
-    with pytest.raises(GridError, match="'classes': stands twice"):
+    with pytest.raises(GridError, match="'classes': appears twice"):
         quantization_aware(snn, twice)
     aware = quantization_aware(snn, graph)
     with (

@@ -51,10 +51,10 @@ from spikeship.hw_models.placement.placement import Placement, Rules
 _ASSUMPTIONS = (
     "estimated, but for references that say measured; each point rests on the assumptions that "
     "estimate prints for its chip",
-    "energy is the chip's, dynamic and static; the host's share stands apart in estimate, and is "
+    "energy is the chip's, dynamic and static; the host's share is separate in estimate, and is "
     "in neither side of a break-even",
     "the chip's static power is on its side of a break-even in full; on the reference's side idle "
-    "power is only where includes_idle says so, so what was measured stands there twice: idle "
+    "power is only where includes_idle says so, so what was measured is listed twice: idle "
     "power subtracted, and with it",
     "an ANN's multiply-accumulates: on a modelled GPU those on padding too, as dense kernels do "
     "them; in the quantized ANN's rows none on padding",

@@ -30,7 +30,7 @@ class Branch:
         name: the weighted layer's name (``source->target`` where an identity has none).
         source: population or input it starts from.
         kind: ``conv``, ``dense`` or ``identity`` (a weight for each neuron on its own).
-        weight: real worth of one message: (o, i, h, w), (out, in), or the pooled source's shape.
+        weight: real value of one message: (o, i, h, w), (out, in), or the pooled source's shape.
         pool: side of the sum-pool; the 1 / side**2 of the average is in the weight.
         delay: Lava steps, set so that all branches into a population take equally long.
     """
@@ -117,7 +117,7 @@ class _Walker:
                 if name not in self.nodes:
                     raise DeployError(f"edge {begin!r} -> {end!r}: there is no node {name!r}")
             if unquote(begin) in self.sources[unquote(end)]:
-                raise DeployError(f"edge {begin!r} -> {end!r}: stands twice; remove one")
+                raise DeployError(f"edge {begin!r} -> {end!r}: appears twice; remove one")
             self.sources[unquote(end)].append(unquote(begin))
         self.input = next(n for n, node in self.nodes.items() if type(node) is nir.Input)
         self.output = next(n for n, node in self.nodes.items() if type(node) is nir.Output)

@@ -76,7 +76,7 @@ def place(
     used = sum(split.cores for split in final.values())
     lines = assumptions(graph, chip, rules, traffic is not None, used)
     if cores is not None and layer_cores is None and used < most:
-        lines += (f"{used:,} of {most:,} cores are used: on more it was found no faster",)
+        lines += (f"{used:,} of {most:,} cores are used: more cores made it no faster",)
     return Placement(
         chip=chip.name,
         rules=rules,
@@ -89,7 +89,7 @@ def place(
 
 
 def _most(splits: Splits, chip: ChipSpec, max_chips: int | None, cores: int | None) -> int:
-    """Cores to use: as many as are said, or those of the chips that are taken anyway."""
+    """Cores to use: as many as were asked for, or those of the chips that are taken anyway."""
     used, per_chip = sum(split.cores for split in splits.values()), chip.cores_per_chip.value
     most = -(-used // per_chip) * per_chip if cores is None else cores
     return most if max_chips is None else min(most, max_chips * per_chip)

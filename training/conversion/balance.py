@@ -17,7 +17,7 @@ from torch import Tensor
 from spikeship.hw_models.errors import SpikeshipError
 from spikeship.training.ann.network import Network
 from spikeship.training.conversion.passage import Passage
-from spikeship.training.conversion.units import Worth
+from spikeship.training.conversion.units import MessageScale
 from spikeship.training.snn.neurons import SpikingNeuron
 
 
@@ -93,7 +93,7 @@ class Firing:
         self._neuron = neuron
 
     @torch.no_grad()
-    def threshold(self, name: str) -> Worth:
+    def threshold(self, name: str) -> MessageScale:
         """Balance a neuron on its weighted input, and let it fire with what is found.
 
         Neurons are to be asked for once each, in the network's order.
@@ -113,7 +113,7 @@ class Firing:
         return theta
 
 
-def positive(name: str, found: NDArray[Any], what: str) -> Worth:
+def positive(name: str, found: NDArray[Any], what: str) -> MessageScale:
     """Return a layer's one threshold, or those of its channels with shape (channel, 1, 1).
 
     A channel for which none was found, because it stays silent, gets the layer's largest.

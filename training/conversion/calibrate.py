@@ -12,7 +12,7 @@ from spikeship.hw_models.errors import SpikeshipError
 from spikeship.training import choices
 from spikeship.training.ann.network import Add, Layer, Network
 from spikeship.training.conversion.passage import Passage, Received
-from spikeship.training.conversion.units import Worth
+from spikeship.training.conversion.units import MessageScale
 from spikeship.training.snn.encoding import encode, real_images
 from spikeship.training.snn.form import ACTIVATIONS
 from spikeship.training.snn.neurons import SpikingNeuron
@@ -34,7 +34,7 @@ def match_means(
     snn: SpikingNetwork,
     ann: Network,
     images: Tensor,
-    worth: dict[str, Worth],
+    scales: dict[str, MessageScale],
     by: Calibrated,
     *,
     seed: int = 0,
@@ -49,7 +49,7 @@ def match_means(
         snn: the converted network, changed in place; run for its own ``num_steps``.
         ann: where it comes from, batch norm folded.
         images: calibration images (images, *input_shape), normalised as for the ANN.
-        worth: what a message of each layer is worth, from ``units.set_units``.
+        scales: of a message of each layer, from ``units.set_units``.
         by: ``bias``, or ``v0``: the potential that neurons start with.
         seed: of the encoding.
         batch_size: images run at once; by default what memory allows.
@@ -59,7 +59,7 @@ def match_means(
         EncodingError: images that the network's coding cannot carry.
     """
     network, steps = snn.network, snn.num_steps
-    wanted = _means(ann, real_images(images, snn.coding), worth, batch_size)
+    wanted = _means(ann, real_images(images, snn.coding), scales, batch_size)
     visits = list(snn.neurons) + ([network.output] if by == "bias" else [])
     messages = encode(images, snn.coding, steps, seed=seed)
     passage = Passage(network, messages, visits, batch_size)
@@ -70,7 +70,7 @@ def match_means(
             _bias(layer).add_(wanted[name] - _mean(received, None))
             continue
         neuron = layer.module
-        unit = worth[layer.inputs[0]]
+        unit = scales[layer.inputs[0]]
         bias = _bias(_biased(network, layer)) if by == "bias" else None
         for _ in range(_ROUNDS):
             theta = neuron.threshold.flatten().double()
@@ -85,11 +85,11 @@ def match_means(
 
 
 def _means(
-    ann: Network, images: Tensor, worth: dict[str, Worth], batch_size: int | None
+    ann: Network, images: Tensor, scales: dict[str, MessageScale], batch_size: int | None
 ) -> dict[str, Tensor]:
     """Mean of each activation's channels or units, and of the scores, over images; float64.
 
-    Activations are clipped at what one spike a step is worth: no bias can make a neuron say more,
+    Activations are clipped at the value of one spike a step: no bias can make a neuron give more,
     and one that tried would raise the small values for the large ones.
     """
     like = next(ann.parameters())
@@ -99,7 +99,7 @@ def _means(
     for part in torch.split(images, batch_size or fitting_batch(ann, 1)):
         for layer, _, result in ann.walk(part.to(like)):
             if isinstance(layer.module, ACTIVATIONS):
-                most = torch.as_tensor(worth[layer.name]).to(result)
+                most = torch.as_tensor(scales[layer.name]).to(result)
                 result = torch.minimum(result, most)
             elif layer.name != ann.output:
                 continue

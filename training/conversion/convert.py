@@ -20,7 +20,7 @@ from spikeship.training.conversion.calibrate import Calibrated, CalibrationError
 from spikeship.training.conversion.fold_batchnorm import fold_batchnorm
 from spikeship.training.conversion.passage import Passage
 from spikeship.training.conversion.thresholds import clip_levels, mse_levels
-from spikeship.training.conversion.units import Worth, set_units
+from spikeship.training.conversion.units import MessageScale, set_units
 from spikeship.training.snn.encoding import Encoding, InputCoding, encode, real_images
 from spikeship.training.snn.form import ACTIVATIONS, check_form
 from spikeship.training.snn.neurons import HeldDropout, Reset, Scale, SpikingNeuron
@@ -125,11 +125,11 @@ def convert(
         )
         set_units(network, ann, coding.scale, lambda name, _: firing.threshold(name), start)
         # as the paper has it: first all are balanced against each other, then all are scaled
-        found: dict[str, Worth] = {
+        found: dict[str, MessageScale] = {
             name: neuron.threshold if neuron.threshold.ndim else float(neuron.threshold)
             for name, neuron in snn.neurons.items()
         }
-        worth = set_units(network, ann, coding.scale, lambda name, _: factor * found[name], start)
+        scales = set_units(network, ann, coding.scale, lambda name, _: factor * found[name], start)
     else:
         levels = (
             clip_levels(ann)
@@ -143,11 +143,11 @@ def convert(
                 batch_size=batch_size,
             )
         )
-        worth = set_units(
+        scales = set_units(
             network, ann, coding.scale, lambda name, unit: factor * levels[name] / unit, start
         )
     if calibrate is not None:
-        match_means(snn, ann, images, worth, calibrate, seed=seed, batch_size=batch_size)
+        match_means(snn, ann, images, scales, calibrate, seed=seed, batch_size=batch_size)
     snn.ranges = observe_ranges(snn, images, seed=seed, batch_size=batch_size)
     return snn
 

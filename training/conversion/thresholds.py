@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from spikeship.training.ann.activations import QCFS, ClippedReLU
 from spikeship.training.ann.network import Network
 from spikeship.training.conversion.balance import BalanceError, positive
-from spikeship.training.conversion.units import Worth
+from spikeship.training.conversion.units import MessageScale
 from spikeship.training.snn.form import ACTIVATIONS
 from spikeship.training.snn.observe import fitting_batch
 
@@ -24,13 +24,13 @@ _BINS = 2048
 _CANDIDATES = 128
 
 
-def clip_levels(ann: Network) -> dict[str, Worth]:
+def clip_levels(ann: Network) -> dict[str, MessageScale]:
     """Clip level of each activation, by name, in the ANN's numbers.
 
     Raises:
         BalanceError: an activation that has none.
     """
-    levels: dict[str, Worth] = {}
+    levels: dict[str, MessageScale] = {}
     for name, module in _activations(ann):
         if not isinstance(module, ClippedReLU | QCFS):
             raise BalanceError(
@@ -50,7 +50,7 @@ def mse_levels(
     start: float = 0.0,
     per_channel: bool = False,
     batch_size: int | None = None,
-) -> dict[str, Worth]:
+) -> dict[str, MessageScale]:
     """Thresholds that leave the smallest mean squared error of activations said in T steps.
 
     A neuron of threshold theta whose input comes evenly sends an activation a as
@@ -82,7 +82,7 @@ def mse_levels(
     for part in parts:
         for name, values in _rows(ann, part, names, per_channel):
             counts[name] += _histogram(values, tops[name])
-    levels: dict[str, Worth] = {}
+    levels: dict[str, MessageScale] = {}
     for name, (number, total) in counts.items():
         share = [_best_share(n, s, num_steps, start) for n, s in zip(number, total, strict=True)]
         found = tops[name].double().cpu().numpy() * share

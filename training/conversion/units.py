@@ -1,7 +1,7 @@
-"""What a message is worth in the ANN's numbers, and the weights that follow from it.
+"""The scale of a message in the ANN's numbers, and the weights that follow from it.
 
-A spike is worth its neuron's threshold in units of that neuron's weighted input, so worths
-multiply from layer to layer. Weighted input has one unit a layer. Where what comes in is worth
+A spike's scale is its neuron's threshold in units of that neuron's weighted input, so scales
+multiply from layer to layer. Weighted input has one unit a layer. Where what comes in has the scale
 different amounts (thresholds per channel), the weights take up the ratios.
 """
 
@@ -15,9 +15,9 @@ from spikeship.training.snn.form import sample_shapes
 from spikeship.training.snn.neurons import Scale, SpikingNeuron
 
 # one number, or float64 that broadcasts to a sample: (channel, 1, 1), after Flatten (features,)
-Worth = float | Tensor
+MessageScale = float | Tensor
 # of a neuron's name and the unit of its weighted input, in that unit
-ThresholdOf = Callable[[str, float], Worth]
+ThresholdOf = Callable[[str, float], MessageScale]
 
 
 @torch.no_grad()
@@ -27,62 +27,62 @@ def set_units(
     input_scale: float,
     threshold_of: ThresholdOf,
     start: float = 0.0,
-) -> dict[str, Worth]:
+) -> dict[str, MessageScale]:
     """Set thresholds, and weights and biases from the ANN's in the units that follow from them.
 
     Args:
         network: the spiking network, changed in place.
         ann: where its weights come from; layers have the same names.
-        input_scale: what a message of the input is worth.
+        input_scale: scale of a message of the input.
         threshold_of: asked for each neuron, in order, when all before it is set.
         start: V0 in thresholds.
 
     Returns:
-        What one message of each layer is worth: of a neuron its spike, of a weighted layer or a
+        The scale of a message of each layer: of a neuron its spike, of a weighted layer or a
         sum its unit.
     """
-    worth: dict[str, Worth] = {INPUT: input_scale}
+    scales: dict[str, MessageScale] = {INPUT: input_scale}
     depth = {INPUT: 0}
     shapes = sample_shapes(network)
     for layer in network.layers:
         module = layer.module
         deepest = max(layer.inputs, key=lambda name: depth[name])
-        each = worth[deepest]
+        each = scales[deepest]
         if isinstance(module, nn.Conv2d | nn.Linear):
-            # the first weights hold what a message is worth, and the last what a spike is:
+            # the first weights hold the scale of a message, and the last that of a spike:
             # R / T is the ANN's result, and a loss on it starts where the ANN's ended
             ends = depth[deepest] == 0 or layer.name == network.output
             unit = 1.0 if ends else _largest(each)
             _set_weights(module, ann[layer.name].module, each, unit)
-            worth[layer.name] = unit
+            scales[layer.name] = unit
         elif isinstance(module, Scale):
             unit = _largest(each)
             module.factor = torch.as_tensor(each / unit).to(module.factor)
-            worth[layer.name] = unit
+            scales[layer.name] = unit
         elif isinstance(module, Add):
             for branch in layer.inputs:
-                _rescale(network[branch], worth[branch], each)
-            worth[layer.name] = each
+                _rescale(network[branch], scales[branch], each)
+            scales[layer.name] = each
         elif isinstance(module, SpikingNeuron):
             assert isinstance(each, float)  # whatever feeds a neuron has one unit
             module.threshold = torch.as_tensor(threshold_of(layer.name, each)).to(module.threshold)
             module.v0 = module.threshold * start
             theta = module.threshold
-            worth[layer.name] = each * (theta.double() if theta.ndim else float(theta))
+            scales[layer.name] = each * (theta.double() if theta.ndim else float(theta))
         elif isinstance(module, nn.Flatten) and isinstance(each, Tensor):
-            worth[layer.name] = each.expand(shapes[deepest]).flatten()
+            scales[layer.name] = each.expand(shapes[deepest]).flatten()
         else:
-            worth[layer.name] = each
+            scales[layer.name] = each
         depth[layer.name] = depth[deepest] + isinstance(module, SpikingNeuron)
-    return worth
+    return scales
 
 
-def _largest(worth: Worth) -> float:
-    return float(worth.max()) if isinstance(worth, Tensor) else worth
+def _largest(scale: MessageScale) -> float:
+    return float(scale.max()) if isinstance(scale, Tensor) else scale
 
 
-def _set_weights(module: nn.Module, trained: nn.Module, each: Worth, unit: float) -> None:
-    """Give a layer its ANN's weights for messages worth ``each``, in ``unit`` of its result."""
+def _set_weights(module: nn.Module, trained: nn.Module, each: MessageScale, unit: float) -> None:
+    """Scale a layer's ANN weights for messages of value ``each``; the result is in ``unit``."""
     assert isinstance(module, nn.Conv2d | nn.Linear)
     assert isinstance(trained, nn.Conv2d | nn.Linear)
     if isinstance(each, Tensor):
@@ -101,10 +101,10 @@ def _set_weights(module: nn.Module, trained: nn.Module, each: Worth, unit: float
         module.bias.copy_(trained.bias / unit)
 
 
-def _rescale(branch: Layer, worth: Worth, unit: Worth) -> None:
+def _rescale(branch: Layer, scale: MessageScale, unit: MessageScale) -> None:
     """Bring a branch of a sum from its own unit to the sum's."""
-    assert isinstance(worth, float) and isinstance(unit, float)
+    assert isinstance(scale, float) and isinstance(unit, float)
     for key in ("weight", "bias", "factor"):
         value = getattr(branch.module, key, None)
-        if isinstance(value, Tensor) and worth != unit:
-            value.mul_(worth / unit)
+        if isinstance(value, Tensor) and scale != unit:
+            value.mul_(scale / unit)

@@ -129,7 +129,7 @@ _RANGE_IMAGES = 256
 
 
 def _numbers(snn: SpikingNetwork) -> dict[str, Any]:
-    """What a network's messages and, where it computes with them, its integers are worth."""
+    """The scales of a network's messages and, where it computes in integers, of those."""
     integers = None
     if isinstance(snn, AwareNetwork):
         scales = {name: torch.from_numpy(scale) for name, scale in snn.grid.scales.items()}
@@ -280,7 +280,7 @@ def _hold(snn: SpikingNetwork) -> None:
 def _groups(snn: SpikingNetwork, tuning: Tuning) -> list[dict[str, Any]]:
     """Parameter groups: those with a learning rate of their own stand apart.
 
-    The first weights hold what a message is worth, which for direct input is a hundredth of what
+    The first weights hold the scale of a message, which for direct input is a hundredth of what
     others are made of; the optimizer's steps, as long for all, would write them anew.
     """
     learnt = [value for neuron in snn.neurons.values() for value in neuron.parameters()]

@@ -39,7 +39,7 @@ def to_nir(snn: SpikingNetwork) -> nir.NIRGraph:
 
     A population without leak is ``IF`` with r = 1 / dt, one with leak ``LIF`` with
     tau = dt / (1 - leak) and r = tau / dt; dt is 1, arrays have the population's shape. Of a
-    network fine-tuned for its integers (``qat``) the real worth of those is written, and their
+    network fine-tuned for its integers (``qat``) their real values are written, and their
     scales and exponents in the metadata.
 
     Raises:

@@ -44,7 +44,7 @@ class IntegerGrid:
         for name in names:
             if names.count(name) > 1:
                 raise GridError(
-                    f"synapse {name!r}: stands twice, so its exponent is not clear; merge the skips"
+                    f"synapse {name!r}: appears twice, its exponent is ambiguous; merge the skips"
                 )
         bits = {synapse.num_weight_bits for synapse in graph.synapses}
         if len(bits) > 1:

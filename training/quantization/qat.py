@@ -112,7 +112,7 @@ class AwareNetwork(SpikingNetwork):
 
     @torch.no_grad()
     def rounded(self) -> SpikingNetwork:
-        """Return the network in real numbers: what its integers are worth."""
+        """Return the network in real numbers: its integers times their scales."""
         layers = []
         for layer in self.network.layers:
             match layer.module:
@@ -201,7 +201,7 @@ class AwareNeuron(SpikingNeuron):
 
     @torch.no_grad()
     def rounded(self) -> SpikingNeuron:
-        """Return the population in real numbers: what its integers are worth.
+        """Return the population in real numbers: its integers times their scales.
 
         The threshold lies half a unit of V above the integer one, where the integers decide.
         """
@@ -337,7 +337,7 @@ def _round(
     source, factor = _source(network, layer.inputs[0])
     is_readout = target == network.output
     channels = grid.scale(target, shapes[target][0])
-    worth = float(channels[0]) if is_readout else 1.0
+    unit = float(channels[0]) if is_readout else 1.0
     key, name = "weight", layer.name
     if isinstance(module, Scale):
         key, name = "factor", f"{source}->{target}"
@@ -347,10 +347,10 @@ def _round(
         ).clone()
     weight = getattr(module, key)
     scale = torch.from_numpy(channels).to(weight.device)
-    rounding = WeightRounding(weight, grid.weight_bits, scale, grid.exponent(name), factor, worth)
+    rounding = WeightRounding(weight, grid.weight_bits, scale, grid.exponent(name), factor, unit)
     parametrize.register_parametrization(module, key, rounding)
     if getattr(module, "bias", None) is not None:
-        rounded = BiasRounding(channels, worth, is_readout)
+        rounded = BiasRounding(channels, unit, is_readout)
         parametrize.register_parametrization(module, "bias", rounded)
 
 
@@ -380,9 +380,9 @@ def _source(network: Network, name: str) -> tuple[str, float]:
 
 
 def _real(module: nn.Conv2d | nn.Linear | Scale) -> nn.Module:
-    """A layer whose numbers are what this one's integers are worth."""
+    """A layer with this one's integers times their scales."""
     if isinstance(module, Scale):
-        return Scale(_worth(module, "factor"))
+        return Scale(_scaled(module, "factor"))
     # without storage: the numbers come from here, and no random ones are drawn
     with torch.device("meta"):
         if isinstance(module, nn.Linear):
@@ -397,14 +397,14 @@ def _real(module: nn.Conv2d | nn.Linear | Scale) -> nn.Module:
                 module.dilation,  # type: ignore[arg-type]
                 module.groups,
             )
-    made.weight = nn.Parameter(_worth(module, "weight"))
-    made.bias = None if module.bias is None else nn.Parameter(_worth(module, "bias"))
+    made.weight = nn.Parameter(_scaled(module, "weight"))
+    made.bias = None if module.bias is None else nn.Parameter(_scaled(module, "bias"))
     return made
 
 
-def _worth(module: nn.Module, key: str) -> Tensor:
-    """What the rounded numbers under ``key`` are worth in real ones."""
+def _scaled(module: nn.Module, key: str) -> Tensor:
+    """The rounded numbers under ``key``, times their scale."""
     rounding = module.parametrizations[key][0]  # type: ignore[index]
     assert isinstance(rounding, WeightRounding | BiasRounding)
     value: Tensor = getattr(module, key).detach()
-    return (value.double() / rounding.worth * rounding.per_unit(value)).to(value)
+    return (value.double() / rounding.unit * rounding.per_unit(value)).to(value)

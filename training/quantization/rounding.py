@@ -25,14 +25,14 @@ class WeightRounding(nn.Module):
 
     Attributes:
         grid: weights that its synapse may hold. exponent: of the synapse.
-        factor: what a message is worth in the average its pools stand for.
-        worth: of the result's unit: 1, for the readout its scale.
+        factor: scale of a message within the average that its pools make.
+        unit: real value of the result's unit: 1, for the readout its scale.
     """
 
     scale_bits: Tensor
 
     def __init__(
-        self, weight: Tensor, bits: int, scale: Tensor, exponent: int, factor: float, worth: float
+        self, weight: Tensor, bits: int, scale: Tensor, exponent: int, factor: float, unit: float
     ) -> None:
         super().__init__()
         self.register_buffer("scale_bits", scale.view(torch.int64), persistent=False)
@@ -44,7 +44,7 @@ class WeightRounding(nn.Module):
         elif not (held > 0).any():
             grid = replace(grid, high=0)
         self.grid = grid
-        self.exponent, self.factor, self.worth = exponent, factor, worth
+        self.exponent, self.factor, self.unit = exponent, factor, unit
 
     @property
     def scale(self) -> Tensor:
@@ -70,7 +70,7 @@ class WeightRounding(nn.Module):
         return result.view(weight.shape)
 
     def per_unit(self, weight: Tensor) -> Tensor:
-        """Real worth of a weight unit in these weights, float64."""
+        """Real value of one weight unit in these weights, float64."""
         return (self.scale / self.factor).view(-1, *[1] * (weight.ndim - 1))
 
 
@@ -85,13 +85,13 @@ class _Rounded(torch.autograd.Function):
     def forward(ctx: Any, weight: Tensor, rounding: WeightRounding) -> Tensor:
         ctx.save_for_backward(weight)
         ctx.rounding = rounding
-        return rounding.units(weight).mul_(2.0**rounding.exponent * rounding.worth)
+        return rounding.units(weight).mul_(2.0**rounding.exponent * rounding.unit)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (weight,), rounding = ctx.saved_tensors, ctx.rounding
         grid, scale = rounding.grid, rounding.scale[:, None]
-        gain = (rounding.factor * rounding.worth / scale).to(weight)
+        gain = (rounding.factor * rounding.unit / scale).to(weight)
         unit = (scale * 2.0**rounding.exponent / rounding.factor).to(weight)
         rows, grad = weight.reshape(len(weight), -1), grads[0].reshape(len(weight), -1)
         result = torch.empty_like(grad)
@@ -108,23 +108,23 @@ class BiasRounding(nn.Module):
 
     Args:
         scale: real = integer * scale, one value a channel, float64.
-        worth: 1, or for the readout, whose bias is a whole number of weight units, its scale.
+        unit: 1, or for the readout, whose bias is a whole number of weight units, its scale.
     """
 
-    def __init__(self, scale: NDArray[np.float64], worth: float, is_readout: bool) -> None:
+    def __init__(self, scale: NDArray[np.float64], unit: float, is_readout: bool) -> None:
         super().__init__()
-        self.scale, self.worth, self.is_readout = scale, worth, is_readout
+        self.scale, self.unit, self.is_readout = scale, unit, is_readout
 
     def forward(self, bias: Tensor) -> Tensor:
         """Round; gradients pass."""
         real = bias.detach().cpu().double().numpy()
         units = np.rint(real / self.scale) if self.is_readout else bias_units(real, self.scale)
-        exact = torch.from_numpy(units * self.worth).to(bias)
-        value = bias * torch.from_numpy(self.worth / self.scale).to(bias)
+        exact = torch.from_numpy(units * self.unit).to(bias)
+        value = bias * torch.from_numpy(self.unit / self.scale).to(bias)
         return straight(value, exact)
 
     def per_unit(self, bias: Tensor) -> Tensor:
-        """Real worth of a weight unit in this bias, float64."""
+        """Real value of one weight unit in this bias, float64."""
         return torch.from_numpy(self.scale).to(bias.device)
 
 

@@ -1,6 +1,6 @@
 """How images become messages: signed Poisson spikes, direct 8-bit values, or spikes as they come.
 
-Messages are whole numbers; what one of them is worth in real input is ``InputCoding.scale``.
+Messages are whole numbers; the real input that one of them stands for is ``InputCoding.scale``.
 """
 
 import math
@@ -31,7 +31,7 @@ class InputCoding:
         encoding: ``poisson`` (every step each pixel spikes with probability |x| / scale, with its
             sign), ``direct`` (the rounded image itself, every step) or ``spikes`` (the input
             already consists of messages).
-        scale: worth of one message. Poisson: the largest |x|; larger values always spike.
+        scale: real value of one message. Poisson: the largest |x|; larger values always spike.
         max_message: largest magnitude of a message, 1 for Poisson.
         signed: whether messages may be negative.
 
@@ -157,7 +157,7 @@ def encode_train(
 
 
 def real_images(images: Tensor, coding: InputCoding) -> Tensor:
-    """What an ANN takes of an input: the images, or of messages what they are worth on average.
+    """What an ANN takes of an input: the images, or the average of the messages in real numbers.
 
     Args:
         images: as for :func:`encode`.
