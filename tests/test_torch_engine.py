@@ -16,6 +16,7 @@ from spikeship.hw_models.events.recording import first_difference
 from spikeship.hw_models.graph import Conv, Delta, Dense, FixedGraph, Input, Neuron, Readout
 from spikeship.hw_models.reference import interpreter as reference
 from spikeship.hw_models.reference.interpreter import StateOverflowError
+from spikeship.hw_models.simulator.engine import RunOptions
 from spikeship.hw_models.simulator.simulation import Simulation
 from spikeship.hw_models.simulator.torch_device import products as torch_products
 from spikeship.hw_models.simulator.torch_device.engine import DeviceEngine, run
@@ -319,7 +320,10 @@ def test_memory_follows_the_budget() -> None:
 
     engine._chunk = counted  # type: ignore[method-assign, assignment]
     per_image = engine.network.image_bytes(cases.STEPS, potentials=False)
-    assert len(list(engine.runs(cases.messages(graph, 7), memory_budget=4 * per_image))) == 3
+    assert (
+        len(list(engine.runs([cases.messages(graph, 7)], RunOptions(memory_budget=4 * per_image))))
+        == 3
+    )
     assert sizes == [3, 3, 1]  # a quarter of the budget is for intermediate results
     assert engine.network.image_bytes(cases.STEPS, potentials=True) > per_image
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from spikeship.hw_models.graph import FixedGraph
 from spikeship.hw_models.reference.interpreter import check_messages
 from spikeship.hw_models.simulator.cpu.block import Buffers, advance
-from spikeship.hw_models.simulator.cpu.engine import Engine, NetworkState
+from spikeship.hw_models.simulator.cpu.network import CpuNetwork, NetworkState
 
 
 class Stream:
@@ -31,7 +31,7 @@ class Stream:
             raise ValueError(f"stream: {images} sequences; give at least 1")
         self.graph = graph
         self.images = images
-        self._engine = Engine(graph)
+        self._engine = CpuNetwork(graph)
         self._buffers = Buffers()
         self._state: NetworkState = self._engine.start(images)
 

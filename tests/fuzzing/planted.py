@@ -36,14 +36,14 @@ ERRORS = (
     Error(
         "delay",
         "messages of an ungated graph arrive one step late",
-        "simulator/cpu/engine.py",
+        "simulator/cpu/network.py",
         "lag=0 if self.graph.gated else part.delay,",
         "lag=0 if self.graph.gated else part.delay + 1,",
     ),
     Error(
         "gate",
         "a gated node opens one step before its first message, and closes before its last",
-        "simulator/cpu/engine.py",
+        "simulator/cpu/network.py",
         "lag=0 if self.graph.gated else part.delay,",
         "lag=1 if self.graph.gated else part.delay,",
     ),

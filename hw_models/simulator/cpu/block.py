@@ -19,7 +19,7 @@ from spikeship.hw_models.events.tally import count_nonzero
 from spikeship.hw_models.graph import Conv, Dense, Neuron, Readout
 from spikeship.hw_models.graph.layout import from_last, last_shape
 from spikeship.hw_models.reference.interpreter import StateOverflowError
-from spikeship.hw_models.simulator.cpu.engine import Engine, Feed, Messages, NetworkState
+from spikeship.hw_models.simulator.cpu.network import CpuNetwork, Feed, Messages, NetworkState
 from spikeship.hw_models.simulator.cpu.populations import NOT_KEPT, Met
 from spikeship.hw_models.simulator.sums.sums import EXACT_FLOAT32
 
@@ -71,7 +71,7 @@ class Buffers:
 
 
 def advance(
-    engine: Engine,
+    network: CpuNetwork,
     state: NetworkState,
     messages: Messages,
     steps: int,
@@ -82,9 +82,9 @@ def advance(
     """Run some steps, the state changed in place.
 
     Args:
-        engine: the graph made ready.
+        network: the graph made ready.
         state: of these images.
-        messages: from ``Engine.messages``: (images, steps or 1, neurons), one step standing for
+        messages: from ``CpuNetwork.messages``: (images, steps or 1, neurons), one step standing for
             every step.
         steps: how many.
         keeper: takes every node's activity.
@@ -93,10 +93,10 @@ def advance(
     Raises:
         StateOverflowError: a sum or a state left its width.
     """
-    run = _Run(engine, state, steps, keeper or Keeper(), buffers or Buffers())
+    run = _Run(network, state, steps, keeper or Keeper(), buffers or Buffers())
     run.receive(messages)
-    for group in engine.groups:
-        if len(group) == 1 and not engine.loops(group[0]):
+    for group in network.groups:
+        if len(group) == 1 and not network.loops(group[0]):
             run.fold(group[0])
         else:
             run.step_by_step(group)
@@ -117,15 +117,15 @@ class _Run:
     """One block of steps under way."""
 
     def __init__(
-        self, engine: Engine, state: NetworkState, steps: int, keeper: Keeper, buffers: Buffers
+        self, network: CpuNetwork, state: NetworkState, steps: int, keeper: Keeper, buffers: Buffers
     ) -> None:
-        self.engine, self.graph = engine, engine.graph
+        self.network, self.graph = network, network.graph
         self.state, self.steps = state, steps
         self.keeper, self.buffers = keeper, buffers
         self.sent: dict[str, Messages] = {}  # with the late messages in front
-        self.counts = LocalCounts.nothing(engine.graph, steps)
+        self.counts = LocalCounts.nothing(network.graph, steps)
         self.counts.active[:] = state.images
-        self.met = {name: Met() for name in engine.populations}
+        self.met = {name: Met() for name in network.populations}
 
     def receive(self, messages: Messages) -> None:
         """Take the input's messages of this block."""
@@ -171,7 +171,7 @@ class _Run:
 
     def _room(self, name: str) -> "_Room":
         """Where a node writes this block, its messages behind the late ones of the last block."""
-        node, lead = self.engine.populations[name], self._lead(name)
+        node, lead = self.network.populations[name], self._lead(name)
         shape = (self.state.images, self.steps, node.neurons)
         self.sent[name] = self.buffers.take(
             name, (self.state.images, lead + self.steps, node.neurons), node.sends
@@ -183,7 +183,7 @@ class _Run:
 
     def _advance(self, name: str, room: "_Room", images: slice, steps: slice) -> None:
         """Run a node over some steps of some images."""
-        met = self.engine.populations[name].advance(
+        met = self.network.populations[name].advance(
             tuple(part[images] for part in self.state.populations[name]),
             self._activation(name, images, steps),
             room.sent[images, steps],
@@ -204,7 +204,7 @@ class _Run:
     ) -> None:
         """Count messages of some steps (one may stand for all), and what they cause."""
         found = None
-        for tally, arrived in zip(self.engine.tallies, self.counts.arrived, strict=True):
+        for tally, arrived in zip(self.network.tallies, self.counts.arrived, strict=True):
             if tally.source == name:
                 found = tally(sent)
                 arrived[:, steps] += found
@@ -218,7 +218,7 @@ class _Run:
             self.state.late[name] = self.sent[name][:, -lead:].copy()
 
     def _lead(self, name: str) -> int:
-        return self.engine.longest.get(name, 0)
+        return self.network.longest.get(name, 0)
 
     def _own_steps(self, name: str) -> int:
         """Steps of this block that a node runs; a stream has no last one."""
@@ -235,7 +235,7 @@ class _Run:
         """Cut images x steps into parts whose sums fit the cache: whole images, else steps."""
         synapses = self.graph.incoming(name)
         inputs = [int(np.prod(self.graph.node(synapse.source).shape)) for synapse in synapses]
-        width = max(4 * self.engine.populations[name].neurons, *inputs)
+        width = max(4 * self.network.populations[name].neurons, *inputs)
         dense = any(isinstance(synapse, Dense) for synapse in synapses)
         rows = max(1, (DENSE_BYTES if dense else BLOCK_BYTES) // width)
         images = max(1, rows // max(1, own))
@@ -247,12 +247,12 @@ class _Run:
 
     def _activation(self, name: str, images: slice, steps: slice) -> Messages:
         """Sums (images, steps, neurons) that arrive at a node; one step where all are the same."""
-        arrived = [self._arriving(feed, images, steps) for feed in self.engine.feeds[name]]
+        arrived = [self._arriving(feed, images, steps) for feed in self.network.feeds[name]]
         total = arrived[0]
         if len(arrived) > 1:
             most = max(part.shape[1] for part in arrived)
             if any(part.dtype != np.float32 for part in arrived) or (
-                sum(feed.sums.largest for feed in self.engine.feeds[name]) >= EXACT_FLOAT32
+                sum(feed.sums.largest for feed in self.network.feeds[name]) >= EXACT_FLOAT32
             ):
                 arrived = [part.astype(np.int32) for part in arrived]
             total = np.repeat(arrived[0], most // arrived[0].shape[1], axis=1)
@@ -277,7 +277,7 @@ class _Run:
 
     def _in_24_bits(self, feed: Feed, sums: Messages, local: int) -> Messages:
         synapse = feed.sums.synapse
-        if not self.engine.strict and isinstance(self.graph.node(synapse.target), Neuron):
+        if not self.network.strict and isinstance(self.graph.node(synapse.target), Neuron):
             if not isinstance(synapse, Conv) or synapse.delay > 1:
                 return sums  # Lava's matrices do not wrap, its convolutions do
             wrapped = fixed.wrap_sum(sums.astype(np.int64)).astype(np.int32)

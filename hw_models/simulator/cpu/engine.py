@@ -1,143 +1,137 @@
-"""The engine: a graph made ready for many batches, and the state of its nodes over some images.
+"""The engine for CPUs: images in chunks that fit the memory budget, a chunk a thread."""
 
-``block.py`` runs it, a block of steps at a time.
-"""
-
-from dataclasses import dataclass
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeship.hw_models.events.arrivals import arrivals
-from spikeship.hw_models.events.tally import Tally
-from spikeship.hw_models.graph import AnySynapse, FixedGraph, parts
-from spikeship.hw_models.graph.loops import groups
-from spikeship.hw_models.simulator.cpu.populations import State, population
-from spikeship.hw_models.simulator.sums.sums import Sums
+from spikeship.hw_models.events.counts import LocalCounts, local_steps, on_the_chip
+from spikeship.hw_models.graph import FixedGraph, Neuron
+from spikeship.hw_models.reference.interpreter import check_messages
+from spikeship.hw_models.simulator.cpu.block import Buffers, advance
+from spikeship.hw_models.simulator.cpu.network import CpuNetwork
+from spikeship.hw_models.simulator.cpu.populations import Met
+from spikeship.hw_models.simulator.cpu.recorder import Recorder
+from spikeship.hw_models.simulator.cpu.threads import Threads
+from spikeship.hw_models.simulator.engine import RunOptions
+from spikeship.hw_models.simulator.simulation import Simulation
 
-Messages = NDArray[Any]
-
-
-@dataclass(eq=False)
-class NetworkState:
-    """State of all nodes over some images.
-
-    Attributes:
-        images: how many. step: steps run so far. num_steps: T of the sample, None for a stream.
-        populations: by node name. late: by name of a sender its last messages, (images, longest
-            delay, neurons). score: of a network without readout, spikes so far.
-    """
-
-    images: int
-    step: int
-    num_steps: int | None
-    populations: dict[str, State]
-    late: dict[str, Messages]
-    score: NDArray[np.int64]
-
-    def keep(self, chosen: NDArray[np.bool_]) -> None:
-        """Go on with some of the images only."""
-        self.images = int(np.count_nonzero(chosen))
-        self.populations = {
-            name: tuple(part[chosen] for part in state) for name, state in self.populations.items()
-        }
-        self.late = {name: messages[chosen] for name, messages in self.late.items()}
-        self.score = self.score[chosen]
+ROWS = 1024  # images times steps of a chunk at least, so that large layers are worth their reading
 
 
-@dataclass(frozen=True, eq=False)
-class Feed:
-    """A synapse of one delay at its target.
-
-    Attributes:
-        source: name of the sender. lag: steps its messages arrive later. sums: the synapse.
-    """
-
-    source: str
-    lag: int
-    sums: Sums
-
-
-class Engine:
-    """A graph made ready for many batches. Threads may share it; each brings its own buffers.
+class CpuEngine:
+    """A graph made ready on this machine's cores; see ``engine.Engine``.
 
     Args:
         graph: any graph.
         strict: whether a sum or a current beyond 24 bits is an error; else it wraps.
+        threads: how many; None for all cores.
     """
 
-    def __init__(self, graph: FixedGraph, *, strict: bool = True) -> None:
-        self.graph, self.strict = graph, strict
-        self.populations = {node.name: population(node, strict=strict) for node in graph.nodes}
-        self.groups = groups(graph)
-        self.feeds = {node.name: self._feeds_of(node.name) for node in graph.nodes}
-        self.tallies = [Tally(graph, arrival) for arrival in arrivals(graph)]
-        self.longest: dict[str, int] = {}
-        for feeds in self.feeds.values():
-            for feed in feeds:
-                self.longest[feed.source] = max(feed.lag, self.longest.get(feed.source, 0))
+    def __init__(self, graph: FixedGraph, *, strict: bool, threads: int | None) -> None:
+        self._network = CpuNetwork(graph, strict=strict)
+        self._threads = Threads(threads)
+        self._own = threading.local()  # each thread's buffers, used again chunk after chunk
 
-    def _feeds_of(self, name: str) -> list[Feed]:
-        return [
-            self._feed(part) for synapse in self.graph.incoming(name) for part in parts(synapse)
-        ]
+    def check(self, options: RunOptions) -> None:
+        """Every option can be had."""
 
-    def _feed(self, part: AnySynapse) -> Feed:
-        return Feed(
-            source=part.source,
-            lag=0 if self.graph.gated else part.delay,
-            sums=Sums(self.graph, part),
-        )
+    def runs(self, batches: Iterable[NDArray[Any]], options: RunOptions) -> Iterator[Simulation]:
+        """Run batches of images; see ``engine.Engine.runs``."""
+        under_way: deque[Future[Simulation]] = deque()
+        room = self._affordable(options)
+        with self._threads.pool() as pool:
+            for chunk, alone in self._chunks(batches, room):
+                longest = max(1, room // len(chunk))
+                while under_way and (alone or len(under_way) > self._threads.count):
+                    yield under_way.popleft().result()
+                if alone:
+                    yield self._run(chunk, longest, options)
+                else:
+                    under_way.append(pool.submit(self._run, chunk, longest, options))
+            while under_way:
+                yield under_way.popleft().result()
 
-    @property
-    def bytes_per_step(self) -> int:
-        """Bytes that one image's messages take in one step."""
-        given = int(np.prod(self.graph.input.shape)) * np.dtype(self._sends_input()).itemsize
-        sent = [each.neurons * np.dtype(each.sends).itemsize for each in self.populations.values()]
-        return int(given + sum(sent))
+    def _chunks(
+        self, batches: Iterable[NDArray[Any]], room: int
+    ) -> Iterator[tuple[NDArray[Any], bool]]:
+        """Cut batches into chunks; a batch of one chunk is run alone, with all threads inside."""
+        for batch in batches:
+            batch = np.asarray(batch)
+            if batch.ndim < 2:
+                raise ValueError(
+                    f"simulate: messages have shape {batch.shape}; give (images, steps, ...)"
+                )
+            if len(batch) == 0:
+                continue
+            steps = max(1, local_steps(self._network.graph, batch.shape[1]))
+            share = -(-len(batch) // self._threads.count)
+            size = max(1, min(room // steps, -(-ROWS // steps), share))
+            for begin in range(0, len(batch), size):
+                yield batch[begin : begin + size], size >= len(batch)
 
-    def start(self, images: int, num_steps: int | None = None) -> NetworkState:
-        """State at the start of a sample of T = ``num_steps`` steps, or of a stream."""
-        late = {}
-        for name, longest in self.longest.items():
-            if longest:
-                shape = (images, longest, int(np.prod(self.graph.node(name).shape)))
-                late[name] = np.zeros(shape, self._sends(name))
-        return NetworkState(
-            images=images,
-            step=0,
-            num_steps=num_steps,
-            populations={name: each.start(images) for name, each in self.populations.items()},
-            late=late,
-            score=np.zeros((images, self.populations[self.graph.output.name].neurons), np.int64),
-        )
+    def _run(self, chunk: NDArray[Any], longest: int, options: RunOptions) -> Simulation:
+        if not hasattr(self._own, "buffers"):
+            self._own.buffers = Buffers()
+        return _run(self._network, chunk, longest, options, self._own.buffers)
 
-    def _sends(self, name: str) -> Any:
-        if name == self.graph.input.name:
-            return self._sends_input()
-        return self.populations[name].sends
+    def _affordable(self, options: RunOptions) -> int:
+        """Images times steps that one thread's share of the budget holds."""
+        return options.memory_budget // self._threads.count // self._network.bytes_per_step
 
-    def _sends_input(self) -> Any:
-        source = self.graph.input
-        if source.max_message > np.iinfo(np.int8).max:
-            return np.int32
-        return np.int8 if source.signed else np.uint8
 
-    def messages(self, values: NDArray[Any]) -> Messages:
-        """Input messages (images, steps, *shape) as the engine takes them, flat, channels last.
-
-        Direct input that is the same in every step comes back as one step.
-        """
-        source = self.graph.input
-        still = source.encoding == "direct" and self.graph.gated and values.shape[1] > 1
-        if still and np.array_equal(values[:, 1:], values[:, :-1]):
-            values = values[:, :1]
-        if len(source.shape) == 3:
-            values = np.moveaxis(values, -3, -1)
-        flat = np.ascontiguousarray(values, self._sends(source.name))
-        return flat.reshape(*values.shape[:2], -1)
-
-    def loops(self, name: str) -> bool:
-        """Whether a node feeds itself."""
-        return any(feed.source == name for feed in self.feeds[name])
+def _run(
+    network: CpuNetwork,
+    given: NDArray[Any],
+    longest: int,
+    options: RunOptions,
+    buffers: Buffers,
+) -> Simulation:
+    """Run one chunk of images from their first step to their last."""
+    graph = network.graph
+    checked = check_messages(graph, given)
+    images, num_steps = checked.shape[:2]
+    total = local_steps(graph, num_steps)
+    drained = np.zeros((images, total - num_steps, *graph.input.shape), checked.dtype)
+    messages = network.messages(np.concatenate([checked, drained], axis=1))
+    state = network.start(images, num_steps)
+    keeper = Recorder(states=options.potentials) if options.record else None
+    early_exit = options.early_exit
+    counts = LocalCounts.nothing(graph, total)
+    met = {node.name: Met() for node in graph.nodes if isinstance(node, Neuron)}
+    classes = network.populations[graph.output.name].neurons
+    by_step = np.zeros((images, total, classes), np.int32)
+    ran = np.full(images, total, np.int64)
+    left = np.arange(images)
+    step = 0
+    while step < total and len(left):
+        size = min(longest, total - step, early_exit.every if early_exit else total)
+        now = messages if messages.shape[1] == 1 else messages[:, step : step + size]
+        if keeper is not None:
+            keeper.begin = step
+        block = advance(network, state, now, size, keeper=keeper, buffers=buffers)
+        counts.add(block.counts, step)
+        met = {name: each.plus(block.met[name]) for name, each in met.items()}
+        by_step[left, step : step + size] = block.scores_by_step
+        step += size
+        if early_exit is not None and step < total:
+            done = early_exit.decided(graph, block.scores_by_step[:, -1], step)
+            if done.any():
+                ran[left[done]] = step
+                by_step[left[done], step:] = block.scores_by_step[done, -1:]
+                state.keep(~done)
+                left, messages = left[~done], messages[~done]
+    rails = {name: (each.lower, each.upper) for name, each in met.items()}
+    return Simulation(
+        scores=by_step[:, -1].astype(np.int64),
+        scores_by_step=by_step,
+        counts=on_the_chip(graph, num_steps, images, counts),
+        rails=rails,
+        recording=None if keeper is None else keeper.recording(graph, given, rails),
+        steps=ran,
+        wraps={} if network.strict else {name: each.wraps for name, each in met.items()},
+    )

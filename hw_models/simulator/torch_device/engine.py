@@ -5,7 +5,7 @@ bounds that the weights prove (``products.py``). Until the end of a chunk of ima
 is read back but the range of each layer's sums.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from spikeship.hw_models.events.counts import on_the_chip
 from spikeship.hw_models.graph import FixedGraph
 from spikeship.hw_models.reference.interpreter import check_messages
+from spikeship.hw_models.simulator.engine import RunOptions
 from spikeship.hw_models.simulator.simulation import MEMORY_BUDGET, Simulation, merged
 from spikeship.hw_models.simulator.torch_device.chunk import Chunk, DeviceRecorder
 from spikeship.hw_models.simulator.torch_device.network import DeviceNetwork
@@ -104,23 +105,26 @@ class DeviceEngine:
         memory_budget: int = MEMORY_BUDGET,
     ) -> Simulation:
         """Run images; see run."""
-        parts = list(
-            self.runs(messages, record=record, potentials=potentials, memory_budget=memory_budget)
-        )
+        options = RunOptions(record, potentials, memory_budget)
+        parts = list(self.runs([messages], options))
         if not parts:
             raise ValueError("simulate: no images to run; give at least one")
         return merged(parts)
 
-    def runs(
-        self,
-        messages: NDArray[Any],
-        *,
-        record: bool = False,
-        potentials: bool = False,
-        memory_budget: int = MEMORY_BUDGET,
-    ) -> Iterator[Simulation]:
-        """Run images and give the results chunk by chunk, in order; see run."""
-        given = np.asarray(messages)
+    def check(self, options: RunOptions) -> None:
+        """Refuse early exit; see ``engine.Engine.check``."""
+        if options.early_exit is not None:
+            device = str(self.network.device)
+            raise ValueError(f"simulate: early exit runs on the cpu, not on {device!r}")
+
+    def runs(self, batches: Iterable[NDArray[Any]], options: RunOptions) -> Iterator[Simulation]:
+        """Run batches of images chunk by chunk; see ``engine.Engine.runs``."""
+        for messages in batches:
+            yield from self._batch(np.asarray(messages), options)
+
+    def _batch(self, given: NDArray[Any], options: RunOptions) -> Iterator[Simulation]:
+        record, potentials = options.record, options.potentials
+        memory_budget = options.memory_budget
         check_messages(self.network.graph, given[:0] if given.ndim else given)
         workspace = memory_budget // WORKSPACE_SHARE
         per_image = self.network.image_bytes(given.shape[1], potentials=potentials)
