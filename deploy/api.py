@@ -28,7 +28,7 @@ from spikeship.deploy.io.classifier import Ann
 from spikeship.deploy.io.inputs import CALIBRATION, Images, messages_of, of_set
 from spikeship.deploy.io.own_inputs import read_own
 from spikeship.deploy.options.convert import ConvertOptions
-from spikeship.deploy.options.declare import filled
+from spikeship.deploy.options.declare import OptionError, filled
 from spikeship.deploy.options.estimate import EstimateOptions, WhatIfOptions
 from spikeship.deploy.options.finetune import FinetuneOptions
 from spikeship.deploy.options.quantize import QuantizeOptions
@@ -41,6 +41,7 @@ from spikeship.deploy.pipeline import quantize as quantizing
 from spikeship.deploy.pipeline import train as training
 from spikeship.deploy.pipeline import verify as verifying
 from spikeship.deploy.pipeline.finetune import Tuned
+from spikeship.deploy.pipeline.imported import imported
 from spikeship.deploy.pipeline.train import Trained
 from spikeship.deploy.run import simulation
 from spikeship.deploy.run.evaluate import Running, evaluate_graph
@@ -167,20 +168,29 @@ def train(
     Raises:
         SpikeshipError: an option, a set or a state that cannot be used.
     """
-    given = filled(TrainOptions, "train", options)
+    given = filled(TrainOptions, "train", options, without=("test",))
     dataset = _set(data, validation=given.validation, seed=seed)
     path = None if state is None else Path(state)
     return training.train(arch, dataset, given, seed=seed, device=device, state=path, quiet=quiet)
 
 
 def convert(
-    ann: Classifier, data: Data, *, seed: int = 0, device: Device = "auto", **options: Any
+    ann: Classifier,
+    data: Data,
+    *,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    seed: int = 0,
+    device: Device = "auto",
+    **options: Any,
 ) -> SpikingNetwork:
     """Turn a classifier into a spiking network by balancing thresholds.
 
     Args:
         ann: the classifier, its module, or its file.
         data: what it was trained on.
+        mean: of each channel, where the classifier was normalised otherwise than the set.
+        std: likewise the standard deviation.
         seed: of the encoding.
         device: where.
         **options: of the verb ``convert``, such as ``num_steps=16``.
@@ -191,7 +201,14 @@ def convert(
     given = filled(ConvertOptions, "convert", options)
     dataset = _set(data, messages=given.encoding == "spikes")
     found = _classifier(ann, dataset, given.max_pool)
-    return converting.convert(found, dataset, given, seed=seed, device=device)
+    statistics = {
+        name: [float(value) for value in values]
+        for name, values in (("mean", mean), ("std", std))
+        if values is not None
+    }
+    return converting.convert(
+        found, dataset, given, statistics=statistics, seed=seed, device=device
+    )
 
 
 def finetune(
@@ -253,7 +270,7 @@ def quantize(
     """
     given = filled(QuantizeOptions, "quantize", options)
     if isinstance(snn, str | Path) and Path(snn).suffix in IMPORTERS:
-        return _integers(snn)
+        return imported(Path(snn), given, has_data=data is not None)
     network = _spiking(snn)
     messages = network.coding.encoding == "spikes"
     dataset = None if data is None else _set(data, messages=messages)
@@ -261,14 +278,14 @@ def quantize(
 
 
 def verify(
-    net: Integers, data: Data | None = None, *, images: int = 1, seed: int = 0, **options: Any
+    net: Integers, data: Data | None = None, *, limit: int = 1, seed: int = 0, **options: Any
 ) -> Verification:
     """Compare every spike of every layer with real Lava, or with the reference.
 
     Args:
         net: the quantized network or its file.
         data: run its test images; None for random messages of the network's kind.
-        images: how many.
+        limit: how many images.
         seed: of the encoding or the messages.
         **options: of the verb ``verify``, such as ``against="reference"``.
 
@@ -276,8 +293,8 @@ def verify(
         SpikeshipError: images that do not fit, or Lava did not finish.
     """
     graph, given = _integers(net), filled(VerifyOptions, "verify", options)
-    found = None if data is None else _images(graph, data, images)
-    return verifying.verify(graph, given, images=found, count=images, seed=seed)
+    found = None if data is None else _images(graph, data, limit)
+    return verifying.verify(graph, given, images=found, count=limit, seed=seed)
 
 
 def simulate(
@@ -303,7 +320,7 @@ def simulate(
         SpikeshipError: options or images that cannot be used.
     """
     graph = _integers(net)
-    given = filled(SimulateOptions, "simulate", _paths(options, "record"))
+    given = filled(SimulateOptions, "simulate", options)
     images = _images(graph, data, limit)
     return simulation.simulate(graph, images, given, seed=seed, device=device)
 
@@ -332,7 +349,7 @@ def predict(
     *,
     limit: int | None = None,
     seed: int = 0,
-    device: Literal["cpu", "cuda"] = "cpu",
+    device: Device = "auto",
 ) -> list[Prediction]:
     """Say class and margin of your own inputs.
 
@@ -341,14 +358,14 @@ def predict(
         source: a picture, or an ``.npz`` file of images.
         limit: only the first so many.
         seed: of the encoding.
-        device: what runs the integers.
+        device: the CPU unless ``cuda``.
 
     Raises:
         SpikeshipError: it cannot be read, or has another shape.
     """
     graph = _integers(net)
     images = read_own(Path(source), graph, limit)
-    found = evaluate_graph(graph, images, seed=seed, running=Running(device=device))
+    found = evaluate_graph(graph, images, seed=seed, running=Running(device=_for_integers(device)))
     answers = []
     for scores in found.scores:
         best = int(scores.argmax())
@@ -364,7 +381,7 @@ def estimate(
     *,
     limit: int | None = None,
     seed: int = 0,
-    device: Literal["cpu", "cuda"] = "cpu",
+    device: Device = "auto",
     **options: Any,
 ) -> Estimate:
     """Estimate synaptic operations, cycles, latency, energy and cores on a chip.
@@ -374,15 +391,17 @@ def estimate(
         data: its test images are run.
         limit: only the first so many.
         seed: of the encoding.
-        device: what runs the integers.
+        device: the CPU unless ``cuda``.
         **options: of the verb ``estimate``, such as ``chip="loihi1"``.
 
     Raises:
         SpikeshipError: an option or images that cannot be used.
     """
-    graph, given = _integers(net), filled(EstimateOptions, "estimate", options)
+    graph = _integers(net)
+    given = filled(EstimateOptions, "estimate", options, without=("placement", "picture", "models"))
     images = _images(graph, data, limit)
-    return estimating.estimate(graph, images, given, seed=seed, device=device).estimate
+    on = _for_integers(device)
+    return estimating.estimate(graph, images, given, seed=seed, device=on).estimate
 
 
 def what_if(
@@ -393,7 +412,7 @@ def what_if(
     ann: Classifier | None = None,
     limit: int | None = None,
     seed: int = 0,
-    device: Literal["cpu", "cuda"] = "cpu",
+    device: Device = "auto",
     **options: Any,
 ) -> WhatIf:
     """Estimate energy, latency and cores against T, weight bits, firing rate and chip.
@@ -405,7 +424,7 @@ def what_if(
         ann: the classifier, for the GPU's row.
         limit: only the first so many images.
         seed: of the encoding.
-        device: what runs the integers.
+        device: the CPU unless ``cuda``.
         **options: of the verb ``what-if``, such as ``steps=[4, 8]``.
 
     Raises:
@@ -415,7 +434,7 @@ def what_if(
     listed = {
         name: value if isinstance(value, str) else _listed(value) for name, value in options.items()
     }
-    given = filled(WhatIfOptions, "what_if", {"output": Path(), **listed})
+    given = _what_if_options(listed)
     images = _images(graph, data, limit)
     question = varying.Question(**given.values(), rules=Rules(given.axons, given.kernels))
     known = None if ann is None else _classifier(ann, _set(data), "refuse")
@@ -429,7 +448,7 @@ def what_if(
         gpu,
         seed=seed,
         network=None if snn is None else to_nir(_spiking(snn)),
-        running=Running(device=device),
+        running=Running(device=_for_integers(device)),
     )
 
 
@@ -639,16 +658,20 @@ def _images(
     return of_set(dataset, split=split, limit=limit, like=like, input_shape=graph.input.shape)
 
 
-def _paths(options: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """Options whose strings are paths as the verbs take them."""
-    return {
-        name: Path(value) if name in names and isinstance(value, str) else value
-        for name, value in options.items()
-    }
-
-
 def _listed(value: Any) -> Any:
     """Numbers as the command line takes them: between commas."""
     if isinstance(value, Sequence) and not isinstance(value, str):
         return ",".join(str(each) for each in value)
     return value
+
+
+def _what_if_options(given: Mapping[str, Any]) -> WhatIfOptions:
+    """Options of what-if; nothing is written, so there is no folder to name."""
+    if "output" in given:
+        raise OptionError("what_if: has no option 'output'; write what it returns")
+    return filled(WhatIfOptions, "what_if", {**given, "output": Path()})
+
+
+def _for_integers(device: Device) -> str:
+    """The simulator's device: the CPU unless CUDA was asked for."""
+    return "cuda" if device == "cuda" else "cpu"

@@ -41,7 +41,7 @@ def main(out: Path) -> None:
     net = ss.quantize(tuned, chip="loihi2")
 
     print(ss.simulate(net, "digits"))
-    found = ss.verify(net, "digits", images=3)
+    found = ss.verify(net, "digits", limit=3)
     print(f"{found.spikes_compared} spikes compared with Lava, equal: {found.spikes_equal}")
     print(f"the same network as Lava Processes: {ss.export(net, out / 'lava')}")
 

@@ -7,3 +7,7 @@ class SpikeshipError(Exception):
     Errors about what somebody gave are ``ValueError`` too, as Python has it; those of Lava and of
     a missing package are what Python calls these.
     """
+
+
+class InputError(SpikeshipError, ValueError):
+    """Something that was given and cannot be taken: a name, a shape, a number."""

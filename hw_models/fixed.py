@@ -8,6 +8,8 @@ rules: lava-nc 0.10.0's fixed-point models, as they run.
 import numpy as np
 from numpy.typing import NDArray
 
+from spikeship.hw_models.errors import InputError
+
 Ints = NDArray[np.int64]
 
 STATE_SHIFT = 6  # one weight unit is 64 units of u and v
@@ -87,7 +89,7 @@ def encode_bias(bias: Ints) -> tuple[Ints, Ints]:
         mant = np.where(wide, np.rint(bias / 2.0**candidate).astype(np.int64), mant)
     if np.any((mant < BIAS_MANT_MIN) | (mant > BIAS_MANT_MAX)):
         worst = int(np.abs(bias).max())
-        raise ValueError(
+        raise InputError(
             f"bias {worst} needs more than 13 bits and exponent {BIAS_EXP_MAX} "
             f"(at most {BIAS_MANT_MAX << BIAS_EXP_MAX}); use a larger scale"
         )

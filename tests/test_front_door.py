@@ -4,6 +4,7 @@ import inspect
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
@@ -131,6 +132,41 @@ def test_ones_own_module_goes_in(tmp_path: Path) -> None:
     assert ss.trace(model, (1, 8, 8)).network.input_shape == (1, 8, 8)
     with pytest.raises(ss.SpikeshipError, match="a module of your own cannot be built again"):
         ss.save(trained, tmp_path / "x.safetensors")
+
+
+def test_strings_are_paths_wherever_these_are_wanted(
+    stages: tuple[object, object, object, FixedGraph], tmp_path: Path
+) -> None:
+    ann, snn, _, net = stages
+    path = str(ss.save(ann, tmp_path / "a.safetensors"))  # type: ignore[arg-type]
+    few = ss.load_data("digits", limit=40)
+    ss.finetune(snn, few, teacher=path, epochs=1)  # type: ignore[arg-type]
+    ss.simulate(net, "digits", limit=2, record=str(tmp_path / "r.npz"))
+    assert (tmp_path / "r.npz").is_file()
+    with pytest.raises(ss.SpikeshipError, match=r"none\.json"):
+        ss.what_if(net, "digits", limit=2, ann=path, gpu_result=str(tmp_path / "none.json"))
+
+
+@pytest.mark.parametrize(
+    ("call", "reason"),
+    [
+        (lambda net: ss.train("vgg55", "digits"), "'vgg55' is not known"),
+        (lambda net: ss.estimate(net, "digits", chip="loihi9"), "'loihi9' is unknown"),
+        (lambda net: ss.estimate(net, "digits", picture="x.svg"), "no option 'picture'"),
+        (lambda net: ss.what_if(net, "digits", output="x"), "no option 'output'"),
+        (lambda net: ss.train("vgg5", "digits", test=False), "no option 'test'"),
+        (lambda net: ss.stream(net, images=0), "give at least 1"),
+        (lambda net: ss.load_data("nothing"), "'nothing' is not known"),
+        (lambda net: ss.quantize("missing.net", weight_bits=4), "holds integers already"),
+    ],
+)
+def test_what_cannot_be_taken_is_a_spikeship_error(
+    stages: tuple[object, object, object, FixedGraph],
+    call: Callable[[FixedGraph], object],
+    reason: str,
+) -> None:
+    with pytest.raises(ss.SpikeshipError, match=reason):
+        call(stages[3])
 
 
 def test_unknown_options_are_refused_with_those_there_are() -> None:

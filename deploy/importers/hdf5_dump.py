@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeship.hw_models.errors import SpikeshipError
+from spikeship.hw_models.errors import InputError, SpikeshipError
 
 GROUPS = ("layer", "simulation")
 MAX_VALUES = 2**31  # of one dataset: a damaged header may claim any size
@@ -61,7 +61,7 @@ def read(path: Path) -> dict[str, NDArray[Any]]:
                 found[f"{name}/"] = np.empty(0)
             return
         if item.size is None or item.size > MAX_VALUES:
-            raise ValueError(f"{name} claims a shape of {item.shape}")
+            raise InputError(f"{name} claims a shape of {item.shape}")
         found[name] = _plain(np.asarray(item[()]))
 
     with h5py.File(path, "r") as file:

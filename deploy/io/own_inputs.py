@@ -9,6 +9,7 @@ from torch import Tensor
 
 from spikeship.deploy.errors import DeployError
 from spikeship.deploy.io.inputs import Images
+from spikeship.hw_models.errors import InputError
 from spikeship.hw_models.graph import FixedGraph
 
 
@@ -87,7 +88,7 @@ def _picture(path: Path, graph: FixedGraph) -> Tensor:
     try:
         with Image.open(path) as picture:
             if picture.mode.startswith(("I", "F")):
-                raise ValueError(f"mode {picture.mode} holds more than 8 bits; save it with 8")
+                raise InputError(f"mode {picture.mode} holds more than 8 bits; save it with 8")
             scaled = picture.convert("L" if channels == 1 else "RGB").resize((width, height))
     except Exception as error:  # damaged files make Pillow raise many kinds
         raise DeployError(f"{path}: not a picture Pillow can read ({error})") from error

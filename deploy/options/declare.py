@@ -6,9 +6,10 @@ words that the option takes, so that a new row is known without being listed aga
 """
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import typer
 
@@ -39,19 +40,27 @@ class Table:
         return tuple(rows)
 
 
-def filled(kind: type[_Options], verb: str, given: Mapping[str, Any]) -> _Options:
-    """Make a verb's options from keyword arguments.
+def filled(
+    kind: type[_Options], verb: str, given: Mapping[str, Any], without: Collection[str] = ()
+) -> _Options:
+    """Make a verb's options from keyword arguments; strings become paths where these are wanted.
 
     Args:
         kind: the options' class.
         verb: what asks, for the error.
         given: by field name; what is missing keeps its default.
+        without: options that only the command line has.
 
     Raises:
         OptionError: a name that the verb does not have.
     """
+    hints = get_type_hints(kind)
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
-    for name in given:
-        if name not in names:
-            raise OptionError(f"{verb}: has no option {name!r}; it has {', '.join(names)}")
-    return kind(**given)
+    known = [name for name in names if name not in without]
+    values = {}
+    for name, value in given.items():
+        if name not in known:
+            raise OptionError(f"{verb}: has no option {name!r}; it has {', '.join(known)}")
+        wants_path = hints[name] is Path or Path in get_args(hints[name])
+        values[name] = Path(value) if wants_path and isinstance(value, str) else value
+    return kind(**values)

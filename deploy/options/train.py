@@ -215,7 +215,7 @@ class TrainOptions(FittingOptions):
     ] = None
 
     def network(self) -> dict[str, Any]:
-        """What ``models.build`` is told beside architecture, shape, width and activation."""
+        """What ``zoo.build`` is told beside architecture, shape, width and activation."""
         own: dict[str, Any] = {"dropout": True, "start": "paper"} if self.paper else {}
         return own | self._set("batch_norm", "dropout", "head", "pooling", "start")
 

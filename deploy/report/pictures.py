@@ -20,6 +20,7 @@ from spikeship.deploy.report.drawing import (
     thousands,
 )
 from spikeship.deploy.report.placement_picture import PlacementFigure
+from spikeship.hw_models.errors import InputError
 from spikeship.hw_models.events.counts import LayerRates
 
 _INK, _MUTED, _GRID, _SERIES = THEMED.ink, THEMED.muted, THEMED.grid, THEMED.series
@@ -53,9 +54,9 @@ class ReportFigures:
     def __post_init__(self) -> None:
         shapes = {name: spikes.shape for name, spikes in self.raster.items()}
         if any(len(shape) != 2 for shape in shapes.values()):
-            raise ValueError(f"raster: each node needs (chip_steps, neurons), got {shapes}")
+            raise InputError(f"raster: each node needs (chip_steps, neurons), got {shapes}")
         if len({shape[0] for shape in shapes.values()}) > 1:
-            raise ValueError(f"raster: nodes differ in chip steps ({shapes}); give one image's run")
+            raise InputError(f"raster: nodes differ in chip steps ({shapes}); give one image's run")
 
 
 def accuracy(figures: ReportFigures, labels: Mapping[str, str], ann: float | None) -> Picture:

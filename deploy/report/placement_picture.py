@@ -30,6 +30,7 @@ from spikeship.deploy.report.drawing import (
 )
 from spikeship.hw_models import chips
 from spikeship.hw_models.chips.spec import ChipSpec
+from spikeship.hw_models.errors import InputError
 from spikeship.hw_models.estimate import Estimate
 from spikeship.hw_models.placement.layer import core_limits
 from spikeship.hw_models.placement.placement import Core, LimitName, Placement
@@ -67,7 +68,7 @@ class PlacementFigure:
 
     def __post_init__(self) -> None:
         if self.placement.chip != self.chip.name or len(self.shares) != self.placement.cores:
-            raise ValueError(
+            raise InputError(
                 f"placement picture: {len(self.shares)} shares and the chip {self.chip.name}, of a "
                 f"placement of {self.placement.cores} cores on {self.placement.chip}; give those "
                 "of one estimate"

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from spikeship.deploy.errors import DeployError
 from spikeship.deploy.io.inputs import Images, in_chunks, messages_of, steps_of
 from spikeship.deploy.run import cluster
+from spikeship.hw_models.errors import InputError
 from spikeship.hw_models.events.counts import EventCounts
 from spikeship.hw_models.events.recording import Recording
 from spikeship.hw_models.graph import FixedGraph
@@ -86,7 +87,7 @@ class Evaluation:
 def wilson(correct: int, images: int) -> tuple[float, float]:
     """95 % interval of an accuracy (Wilson's score interval), as fractions."""
     if images == 0:
-        raise ValueError("an accuracy over no images has no interval")
+        raise InputError("an accuracy over no images has no interval")
     share, z2 = correct / images, Z95**2 / images
     middle = (share + z2 / 2) / (1 + z2)
     half = Z95 * math.sqrt(share * (1 - share) / images + z2 / (4 * images)) / (1 + z2)

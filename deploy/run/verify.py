@@ -6,6 +6,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from spikeship.hw_models.errors import InputError
 from spikeship.hw_models.events.recording import Difference, Recording, first_difference
 from spikeship.hw_models.graph import FixedGraph, GradedNode, Readout
 from spikeship.hw_models.lava import runner
@@ -90,7 +91,7 @@ def verify(
         LavaError: Lava did not finish.
     """
     if len(messages) == 0:
-        raise ValueError("verify: no images to compare; give at least one")
+        raise InputError("verify: no images to compare; give at least one")
     ours = simulate(graph, messages, record=True).recording
     assert ours is not None  # record=True
     if against == "lava":

@@ -1,6 +1,5 @@
 """The verb quantize: a spiking network, or lava-dl's ``.net`` file, becomes integers."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ from spikeship.deploy.importers import IMPORTERS
 from spikeship.deploy.io import network_file
 from spikeship.deploy.options.quantize import QuantizeFiles, QuantizeOptions
 from spikeship.deploy.options.shared import Common, MaybeSource
-from spikeship.deploy.tables import resolved
+from spikeship.deploy.pipeline.imported import imported
 from spikeship.deploy.verbs.console import DONE, Voice, check_writable
 from spikeship.hw_models import chips
 from spikeship.hw_models.graph import FixedGraph, Neuron, Node, Overflow, Readout
@@ -50,13 +49,8 @@ def _import(voice: Voice, files: QuantizeFiles, options: QuantizeOptions, data: 
     Raises:
         SpikeshipError: the file cannot be run. DeployError: an option that means nothing here.
     """
-    for option, value in (("--weight-bits", options.weight_bits), ("--data", data)):
-        if value is not None:
-            raise DeployError(f"{option}: {files.snn} holds integers already; leave it out")
     check_writable(files.output)
-    read = resolved(IMPORTERS[files.snn.suffix])(files.snn, layers=options.layers)
-    width = max(synapse.num_weight_bits for synapse in read.synapses)
-    graph = replace(read, metadata={**read.metadata, "chip": options.chip, "weight_bits": width})
+    graph = imported(files.snn, options, has_data=data is not None)
     network_file.save(graph, files.output)
     _tell_quantized(voice, graph, files.output)
     for reason in place(graph, chips.get(options.chip)).reasons:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
+from spikeship.hw_models.errors import InputError
 from spikeship.hw_models.graph import Conv, Dense, Identity, Neuron, Node, Sparse
 
 Kind = Literal["measured", "simulated", "fitted", "stated", "assumed"]
@@ -37,7 +38,7 @@ class Constant:
 
     def __post_init__(self) -> None:
         if not 0 <= self.low <= self.value <= self.high:
-            raise ValueError(
+            raise InputError(
                 f"constant of {self.source!r}: {self.value} must lie in {self.low}..{self.high} "
                 "and not below 0; correct the range"
             )

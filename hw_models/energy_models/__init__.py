@@ -11,6 +11,7 @@ from spikeship.hw_models.energy_models.lemaire import Lemaire
 from spikeship.hw_models.energy_models.model import EnergyModel, LayerEnergy, ModelEnergy
 from spikeship.hw_models.energy_models.sanafe import SanaFe
 from spikeship.hw_models.energy_models.yan import Yan, break_even_rate
+from spikeship.hw_models.errors import InputError
 from spikeship.hw_models.events.counts import EventCounts
 from spikeship.hw_models.graph import FixedGraph
 
@@ -43,7 +44,7 @@ def get(name: str) -> EnergyModel:
         ValueError: there is none.
     """
     if name not in MODELS:
-        raise ValueError(f"energy model {name!r} is unknown; choose one of {', '.join(MODELS)}")
+        raise InputError(f"energy model {name!r} is unknown; choose one of {', '.join(MODELS)}")
     return MODELS[name]
 
 

@@ -22,6 +22,7 @@ from types import MappingProxyType
 from spikeship.hw_models.chips.spec import Constant, Kind, Level
 from spikeship.hw_models.energy_models.incoming import Incoming, Layer
 from spikeship.hw_models.energy_models.model import PICO, LayerEnergy, ModelEnergy, assembled
+from spikeship.hw_models.errors import InputError
 from spikeship.hw_models.events.counts import EventCounts
 from spikeship.hw_models.graph import FixedGraph, Input
 from spikeship.hw_models.graph.checks import MAX_GRADED
@@ -105,7 +106,7 @@ def break_even_rate(num_steps: int, weight_bits: int, fan_in: int = 4096) -> flo
         ValueError: one of them is below 1.
     """
     if min(num_steps, weight_bits, fan_in) < 1:
-        raise ValueError(
+        raise InputError(
             f"break-even: T {num_steps}, {weight_bits} bits, fan-in {fan_in} must all be 1 or more"
         )
     price = {name: constant.value for name, constant in CONSTANTS.items()}

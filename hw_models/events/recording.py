@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spikeship.hw_models.errors import InputError
 from spikeship.hw_models.graph import FixedGraph, Readout
 
 
@@ -91,7 +92,7 @@ def first_difference(graph: FixedGraph, expected: Recording, found: Recording) -
     for node in graph.nodes:
         ours, theirs = expected.nodes[node.name], found.nodes[node.name]
         if ours.shape != theirs.shape:
-            raise ValueError(
+            raise InputError(
                 f"layer {node.name!r}: recordings have shapes {ours.shape} and {theirs.shape}; "
                 "compare runs of the same images and steps"
             )

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeship.hw_models.errors import SpikeshipError
+from spikeship.hw_models.errors import InputError, SpikeshipError
 from spikeship.hw_models.events.recording import Recording
 from spikeship.hw_models.graph import FixedGraph
 from spikeship.hw_models.lava.axes import from_lava, to_lava
@@ -70,7 +70,7 @@ def run(
     """
     messages = check_messages(graph, messages)
     if len(messages) == 0:
-        raise ValueError(f"input {graph.input.name!r}: messages hold no images; give at least one")
+        raise InputError(f"input {graph.input.name!r}: messages hold no images; give at least one")
     batches = [messages] if graph.gated else [messages[i : i + 1] for i in range(len(messages))]
     plan = build(graph)
     runs = []

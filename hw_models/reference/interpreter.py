@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeship.hw_models import fixed
+from spikeship.hw_models.errors import InputError
 from spikeship.hw_models.events.recording import Recording
 from spikeship.hw_models.graph import (
     AnySynapse,
@@ -160,20 +161,20 @@ def check_messages(graph: FixedGraph, messages: NDArray[Any]) -> Array:
     given = np.asarray(messages)
     where = f"input {graph.input.name!r}"
     if given.dtype.kind not in "iub":
-        raise ValueError(f"{where}: messages must be integers, got {given.dtype}; encode them")
+        raise InputError(f"{where}: messages must be integers, got {given.dtype}; encode them")
     if given.ndim != 2 + len(graph.input.shape) or given.shape[2:] != graph.input.shape:
-        raise ValueError(
+        raise InputError(
             f"{where}: messages have shape {given.shape}, expected (images, steps, "
             f"{', '.join(map(str, graph.input.shape))})"
         )
     if given.shape[1] == 0:
-        raise ValueError(f"{where}: messages hold no time steps; give at least one")
+        raise InputError(f"{where}: messages hold no time steps; give at least one")
     result = given.astype(np.int64)
     if result.size and int(np.abs(result).max()) > graph.input.max_message:
-        raise ValueError(
+        raise InputError(
             f"{where}: a message of magnitude {int(np.abs(result).max())} exceeds the input's "
             f"max_message {graph.input.max_message}"
         )
     if result.size and not graph.input.signed and int(result.min()) < 0:
-        raise ValueError(f"{where}: a negative message at an unsigned input")
+        raise InputError(f"{where}: a negative message at an unsigned input")
     return result

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spikeship.hw_models.errors import InputError
 from spikeship.hw_models.graph import FixedGraph, Readout
 
 
@@ -25,7 +26,7 @@ class EarlyExit:
 
     def __post_init__(self) -> None:
         if not self.margin >= 0 or self.every < 1 or self.least < 1:
-            raise ValueError(
+            raise InputError(
                 f"early exit: margin {self.margin}, every {self.every}, least {self.least}; give a "
                 "margin of at least 0 and steps of at least 1"
             )

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spikeship.hw_models.errors import InputError
 from spikeship.hw_models.graph import FixedGraph
 from spikeship.hw_models.simulator.cpu.engine import CpuEngine
 from spikeship.hw_models.simulator.early_exit import EarlyExit
@@ -62,7 +63,7 @@ def simulate(
         if progress is not None:
             progress(len(part.scores))
     if not parts:
-        raise ValueError("simulate: no images to run; give at least one")
+        raise InputError("simulate: no images to run; give at least one")
     return merged(parts)
 
 
@@ -79,7 +80,7 @@ class Simulator:
         strict: bool = True,
     ) -> None:
         if device != "cpu" and not strict:
-            raise ValueError(f"simulate: currents wrap on the cpu only, not on {device!r}")
+            raise InputError(f"simulate: currents wrap on the cpu only, not on {device!r}")
         self.memory_budget = memory_budget
         self._engine: Engine = (
             CpuEngine(graph, strict=strict, threads=threads)
@@ -98,7 +99,7 @@ class Simulator:
         """Run images and give the results part by part, in order."""
         record = record or potentials
         if early_exit is not None and record:
-            raise ValueError(
+            raise InputError(
                 "simulate: early exit stops images at different steps, which a recording cannot "
                 "show; do one or the other"
             )

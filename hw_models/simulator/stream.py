@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spikeship.hw_models.errors import InputError
 from spikeship.hw_models.graph import FixedGraph
 from spikeship.hw_models.reference.interpreter import check_messages
 from spikeship.hw_models.simulator.cpu.block import Buffers, advance
@@ -28,7 +29,7 @@ class Stream:
 
     def __init__(self, graph: FixedGraph, images: int = 1) -> None:
         if images < 1:
-            raise ValueError(f"stream: {images} sequences; give at least 1")
+            raise InputError(f"stream: {images} sequences; give at least 1")
         self.graph = graph
         self.images = images
         self._engine = CpuNetwork(graph)
@@ -56,7 +57,7 @@ class Stream:
         """
         checked = check_messages(self.graph, messages)
         if len(checked) != self.images:
-            raise ValueError(
+            raise InputError(
                 f"stream: messages of {len(checked)} sequences, it was made for {self.images}; "
                 "make one for as many"
             )

@@ -9,6 +9,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from spikeship.hw_models.errors import InputError
+
 
 class ClippedReLU(nn.Module):
     """``clamp(x, 0, level)``, the level learnt with the weights.
@@ -51,7 +53,7 @@ class QCFS(nn.Module):
     def __init__(self, level: float, steps: int) -> None:
         super().__init__()
         if steps < 1:
-            raise ValueError(f"steps must be at least 1, got {steps}")
+            raise InputError(f"steps must be at least 1, got {steps}")
         self.level = nn.Parameter(torch.tensor(_positive(level)))
         self.steps = steps
 
@@ -69,5 +71,5 @@ class QCFS(nn.Module):
 
 def _positive(level: float) -> float:
     if not (math.isfinite(level) and level > 0):
-        raise ValueError(f"level must be positive, got {level}")
+        raise InputError(f"level must be positive, got {level}")
     return float(level)

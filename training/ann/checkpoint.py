@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from spikeship.hw_models.atomic import replacing
-from spikeship.hw_models.errors import SpikeshipError
+from spikeship.hw_models.errors import InputError, SpikeshipError
 from spikeship.training.ann.activations import QCFS, ClippedReLU
 from spikeship.training.ann.vgg import VGGS
 from spikeship.training.ann.zoo import build
@@ -37,7 +37,7 @@ class AnnCheckpoint:
 
     Attributes:
         model: the network, in eval mode, on the CPU.
-        arch: its name in ``models.ARCHITECTURES``.
+        arch: its name in ``zoo.ARCHITECTURES``.
         input_shape: shape of one sample, (channel, height, width).
         classes: number of classes.
         data: JSON object: name, mean and std of the data set.
@@ -171,7 +171,7 @@ def _known(header: dict[str, Any], name: str, kind: Any) -> Any:
     """
     value = header.get(name)
     if value is not None and value not in get_args(kind):
-        raise ValueError(f"{name} {value!r} is not known")
+        raise InputError(f"{name} {value!r} is not known")
     return value
 
 
@@ -185,7 +185,7 @@ def _activation(said: dict[str, Any]) -> Callable[[], nn.Module]:
         case "qcfs":
             steps = int(said["steps"])
             return lambda: QCFS(1.0, steps)
-    raise ValueError(f"activation {said['name']!r} is not known")
+    raise InputError(f"activation {said['name']!r} is not known")
 
 
 def write_checked(

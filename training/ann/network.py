@@ -7,6 +7,8 @@ from typing import Any, TypeVar, overload
 import torch
 from torch import Tensor, nn
 
+from spikeship.hw_models.errors import InputError
+
 INPUT = "input"
 _Value = TypeVar("_Value")
 
@@ -43,16 +45,16 @@ class Network(nn.Module):
     def __init__(self, layers: Sequence[Layer], input_shape: Sequence[int]) -> None:
         super().__init__()
         if not layers:
-            raise ValueError("network has no layers")
+            raise InputError("network has no layers")
         self.layers = tuple(layers)
         self.input_shape = tuple(int(n) for n in input_shape)
         known = {INPUT}
         for layer in self.layers:
             if layer.name in known:
-                raise ValueError(f"layer {layer.name!r} appears twice; names must differ")
+                raise InputError(f"layer {layer.name!r} appears twice; names must differ")
             for source in layer.inputs:
                 if source not in known:
-                    raise ValueError(
+                    raise InputError(
                         f"layer {layer.name!r} reads {source!r}, which does not come before it"
                     )
             known.add(layer.name)

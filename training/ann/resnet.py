@@ -7,6 +7,7 @@ from math import sqrt
 
 from torch import Tensor, nn
 
+from spikeship.hw_models.errors import InputError
 from spikeship.training.ann.network import Add
 from spikeship.training.ann.variant import CONV_DROPOUT, Variant, initialise
 from spikeship.training.choices import Start
@@ -38,7 +39,7 @@ class ResNet:
     start: Start = "paper"
 
     def build(self, arch: str, shape: tuple[int, ...], classes: int, variant: Variant) -> nn.Module:
-        """Build the network; see ``models.build``.
+        """Build the network; see ``zoo.build``.
 
         Images of more than 32 x 32 are halved by the first convolution too, and the last stage is
         averaged over its positions.
@@ -52,7 +53,7 @@ class ResNet:
         large = height > _FULL_SIDE
         halvings = len(self.blocks) - 1 + self.paper + large
         if height != width or height % 2**halvings:
-            raise ValueError(
+            raise InputError(
                 f"{arch} halves square images {halvings} times, got {height} x {width}; "
                 f"pad them to a square whose side divides by {2**halvings}"
             )
@@ -122,9 +123,9 @@ RESNETS = {
     "resnet8": ResNet((1, 1)),
     "resnet12": ResNet((1, 1, 1, 1)),
     "resnet20": ResNet((2, 2, 2, 2)),
-    # as the paper's ANN; its SNN, and everyone else, have one block more in the third stage
     # the 0.27 million weights that everybody else calls ResNet20
     "resnet20-small": ResNet((3, 3, 3), channels=16, paper=False, batch_norm=True, start="he"),
+    # as the paper's ANN; its SNN, and everyone else, have one block more in the third stage
     "resnet34": ResNet((3, 4, 5, 3)),
     "resnet34-standard": ResNet((3, 4, 6, 3)),
 }

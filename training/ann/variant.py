@@ -7,6 +7,7 @@ from math import sqrt
 import torch
 from torch import nn
 
+from spikeship.hw_models.errors import InputError
 from spikeship.training.choices import Head, Pooling, Start
 
 CONV_DROPOUT, DENSE_DROPOUT = 0.2, 0.5
@@ -53,7 +54,7 @@ class Variant:
         """
         for name, instead in unusable.items():
             if getattr(self, name) is not None:
-                raise ValueError(f"{arch}: {name} cannot be chosen, {instead}; leave it out")
+                raise InputError(f"{arch}: {name} cannot be chosen, {instead}; leave it out")
 
     def units(self, full: int) -> int:
         """Channels or units where the paper has ``full``."""

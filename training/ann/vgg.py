@@ -7,6 +7,7 @@ from math import sqrt
 
 from torch import nn
 
+from spikeship.hw_models.errors import InputError
 from spikeship.training.ann.variant import (
     CONV_DROPOUT,
     DENSE_DROPOUT,
@@ -42,7 +43,7 @@ class Vgg:
     shrinks: bool = False
 
     def build(self, arch: str, shape: tuple[int, ...], classes: int, variant: Variant) -> nn.Module:
-        """Build the network; see ``models.build``.
+        """Build the network; see ``zoo.build``.
 
         Raises:
             ValueError: images that the pools do not divide.
@@ -54,7 +55,7 @@ class Vgg:
             entries.append("A")
         pooled = 2 ** entries.count("A")
         if height != width or height % pooled:
-            raise ValueError(
+            raise InputError(
                 f"{arch} halves square images {entries.count('A')} times, got {height} x {width}; "
                 f"pad them to a square whose side divides by {pooled}"
             )

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from spikeship.hw_models.errors import InputError
+
 
 def whiten(model: nn.Module, images: Tensor, least: float = 5e-4) -> None:
     """Let the first convolution give the principal parts of its patches, and keep it so.
@@ -22,10 +24,10 @@ def whiten(model: nn.Module, images: Tensor, least: float = 5e-4) -> None:
     """
     first = next((part for part in model.modules() if isinstance(part, nn.Conv2d)), None)
     if first is None:
-        raise ValueError("a network without convolutions cannot whiten patches; leave it out")
+        raise InputError("a network without convolutions cannot whiten patches; leave it out")
     _, channels, height, width = first.weight.shape
     if first.groups != 1 or channels != images.shape[1]:
-        raise ValueError(
+        raise InputError(
             f"the first convolution takes {channels} channels in {first.groups} groups, the images "
             f"have {images.shape[1]}; leave whitening out"
         )

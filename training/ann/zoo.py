@@ -15,6 +15,7 @@ from typing import Protocol
 
 from torch import nn
 
+from spikeship.hw_models.errors import InputError
 from spikeship.training.ann.resnet import RESNETS
 from spikeship.training.ann.variant import Variant
 from spikeship.training.ann.vgg import VGGS
@@ -55,7 +56,7 @@ def build(
         classes: number of classes.
         batch_norm: whether one follows each convolution; the paper's have none.
         width: factor on all hidden channels and units, which are rounded and at least one.
-        activation: makes what stands for each ReLU, such as one of ``training.activations``.
+        activation: makes what stands for each ReLU, such as one of ``ann.activations``.
         dropout: whether there is any; by default where there is no batch norm.
         head: of a VGG: ``"dense"``, the paper's three dense layers, or ``"pool"``, one behind a
             global average pool.
@@ -71,15 +72,15 @@ def build(
             the architecture cannot take.
     """
     if arch not in ARCHITECTURES:
-        raise ValueError(f"architecture {arch!r} is not known; use one of {known()}")
+        raise InputError(f"architecture {arch!r} is not known; use one of {known()}")
     shape = tuple(int(n) for n in input_shape)
     if len(shape) != 3 or min(shape) < 1 or classes < 1:
-        raise ValueError(
+        raise InputError(
             f"{arch} takes images of shape (channel, height, width) and at least one class, "
             f"got shape {shape} and {classes} classes; reshape the images"
         )
     if not 0 < width < float("inf"):
-        raise ValueError(f"{arch}: width must be a positive factor, got {width}; 1 is the paper's")
+        raise InputError(f"{arch}: width must be a positive factor, got {width}; 1 is the paper's")
     variant = Variant(batch_norm, width, activation, dropout, head, pooling, start)
     return ARCHITECTURES[arch].build(arch, shape, classes, variant)
 

@@ -12,7 +12,7 @@ import torch
 from onnx.reference import ReferenceEvaluator
 from torch import nn
 
-from spikeship.hw_models.errors import SpikeshipError
+from spikeship.hw_models.errors import InputError, SpikeshipError
 from spikeship.training.ann.network import INPUT, Layer, Network
 from spikeship.training.frontends.onnx_layers import KNOWN, LAYERS, Array, OnnxNode
 from spikeship.training.frontends.pools import MaxPool
@@ -101,7 +101,7 @@ def _read(path: Path) -> tuple[Any, dict[str, Array], dict[str, tuple[str, str]]
             for name in (node.op_type, node.name, *node.input, *node.output)
         ]
         if not all(isinstance(name, str) and name.isprintable() for name in (*names, *constants)):
-            raise ValueError("a name is no text")
+            raise InputError("a name is no text")
         paths = _paths(graph)
     except FileNotFoundError as error:
         raise OnnxError(f"{path}: {error.filename or path} is missing; check the path") from error

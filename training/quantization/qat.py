@@ -18,6 +18,7 @@ from torch.nn import functional
 from torch.nn.utils import parametrize
 
 from spikeship.hw_models import fixed
+from spikeship.hw_models.errors import InputError
 from spikeship.hw_models.graph import FixedGraph
 from spikeship.hw_models.graph.weight_grid import SNAP, UNITS
 from spikeship.training.ann.network import INPUT, Add, Layer, Network
@@ -90,7 +91,7 @@ class AwareNetwork(SpikingNetwork):
     ) -> Iterator[tuple[Layer, tuple[Value, ...], Value]]:
         """Run all layers as :class:`SpikingNetwork`; the readout comes in real units."""
         if torch.is_autocast_enabled(messages.device.type):
-            raise ValueError(
+            raise InputError(
                 "integers need float32 and the precision is lower; fine-tune with precision 32-true"
             )
         return super()._run(messages, pools)

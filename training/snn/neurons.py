@@ -11,6 +11,7 @@ layers see time and batch folded into one axis, neurons scan over time (``scan``
 import torch
 from torch import Tensor, nn
 
+from spikeship.hw_models.errors import InputError
 from spikeship.training import choices
 from spikeship.training.snn.scan import Recompute, Rule, scan
 from spikeship.training.snn.surrogates import surrogate
@@ -55,11 +56,11 @@ class SpikingNeuron(nn.Module):
         theta = torch.as_tensor(threshold)
         kept = torch.as_tensor(leak, dtype=theta.dtype)
         if not bool((theta > 0).all()):
-            raise ValueError(f"threshold must be positive, got {float(theta.min())}")
+            raise InputError(f"threshold must be positive, got {float(theta.min())}")
         if not bool(((kept >= 0) & (kept <= 1)).all()):
-            raise ValueError(f"leak must lie in 0..1, got {leak}")
+            raise InputError(f"leak must lie in 0..1, got {leak}")
         if reset not in ("subtract", "zero"):
-            raise ValueError(f"reset {reset!r} is not known; use subtract or zero")
+            raise InputError(f"reset {reset!r} is not known; use subtract or zero")
         surrogate(surrogate_name)
         self.register_buffer("threshold", theta)
         self.register_buffer("leak", kept)
@@ -123,7 +124,7 @@ class HeldDropout(nn.Module):
     def __init__(self, p: float) -> None:
         super().__init__()
         if not 0.0 <= p < 1.0:
-            raise ValueError(f"dropout must lie in 0 <= p < 1, got {p}")
+            raise InputError(f"dropout must lie in 0 <= p < 1, got {p}")
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from spikeship.hw_models import fixed
+from spikeship.hw_models.errors import InputError
 from spikeship.training.snn import compiled_scan
 from spikeship.training.snn.surrogates import NEVER, TimingSurrogate, surrogate
 
@@ -131,7 +132,7 @@ class _Scan(torch.autograd.Function):
         pool: int,
     ) -> tuple[Tensor, Tensor]:
         if pool > 1 and not can_pool(weighted, rule.surrogate_name):
-            raise ValueError(f"weighted input of shape {tuple(weighted.shape)} cannot be pooled")
+            raise InputError(f"weighted input of shape {tuple(weighted.shape)} cannot be pooled")
         learns = ctx.needs_input_grad[1], ctx.needs_input_grad[2]
         grows = any(ctx.needs_input_grad)
         potentials_needed = rule.needs_potentials(any(learns))

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from spikeship.hw_models.errors import InputError
 from spikeship.training.ann.network import Layer, Network
 from spikeship.training.snn.encoding import InputCoding
 from spikeship.training.snn.neurons import HeldDropout, SpikingNeuron
@@ -56,7 +57,7 @@ class SpikingNetwork(nn.Module):
     ) -> None:
         super().__init__()
         if num_steps < 1:
-            raise ValueError(f"num_steps must be at least 1, got {num_steps}")
+            raise InputError(f"num_steps must be at least 1, got {num_steps}")
         self.network = network
         self.coding = coding
         self.num_steps = num_steps
@@ -135,7 +136,7 @@ class SpikingNetwork(nn.Module):
         """Run all layers, each neuron named in ``pools`` together with the pool that reads it."""
         shape = self.network.input_shape
         if messages.ndim != len(shape) + 2 or tuple(messages.shape[2:]) != shape:
-            raise ValueError(
+            raise InputError(
                 f"messages have shape {tuple(messages.shape)}, the network takes (batch, time, "
                 f"{', '.join(map(str, shape))}); encode images of its input shape"
             )

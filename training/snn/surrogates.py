@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from spikeship.hw_models.errors import InputError
+
 # a neuron that has not spiked yet counts as having spiked so many steps before the first
 NEVER = 1000
 
@@ -88,7 +90,7 @@ def surrogate(name: str) -> Surrogate:
         ValueError: there is none.
     """
     if name not in SURROGATES:
-        raise ValueError(
+        raise InputError(
             f"surrogate {name!r} is not known; use one of {', '.join(sorted(SURROGATES))}"
         )
     return SURROGATES[name]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spikeship.hw_models.errors import InputError
 from spikeship.hw_models.events.counts import LocalCounts, local_steps, on_the_chip
 from spikeship.hw_models.graph import FixedGraph, Neuron
 from spikeship.hw_models.reference.interpreter import check_messages
@@ -63,7 +64,7 @@ class CpuEngine:
         for batch in batches:
             batch = np.asarray(batch)
             if batch.ndim < 2:
-                raise ValueError(
+                raise InputError(
                     f"simulate: messages have shape {batch.shape}; give (images, steps, ...)"
                 )
             if len(batch) == 0:

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 import torch
 
+from spikeship.hw_models.errors import InputError
+
 
 class Threads:
     """How many threads to run on.
@@ -20,7 +22,7 @@ class Threads:
 
     def __init__(self, count: int | None = None) -> None:
         if count is not None and count < 1:
-            raise ValueError(f"threads: {count} is not a number of threads; give at least 1")
+            raise InputError(f"threads: {count} is not a number of threads; give at least 1")
         self.count = count or available_cores()
 
     @contextmanager

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from spikeship.hw_models import fixed
+from spikeship.hw_models.errors import InputError
 from spikeship.hw_models.graph import (
     AnySynapse,
     Conv,
@@ -56,7 +57,7 @@ class Sums:
         self, graph: FixedGraph, synapse: AnySynapse, backend: Backend | None = None
     ) -> None:
         if isinstance(synapse, Dense) and synapse.delays is not None:
-            raise ValueError(
+            raise InputError(
                 f"synapse {synapse.name!r}: its weights have delays of their own; make the sums "
                 "of each of its parts()"
             )
@@ -75,7 +76,7 @@ class Sums:
         self.work = self._work()
         self.backends = self._backends()
         if backend is not None and backend not in self.backends:
-            raise ValueError(
+            raise InputError(
                 f"synapse {synapse.name!r}: a {type(synapse).__name__} has no sums by "
                 f"{backend!r}; it has {', '.join(self.backends) or 'one way only'}"
             )
@@ -96,7 +97,7 @@ class Sums:
             StateOverflowError: pooled messages leave 24 bits, or sums 32.
         """
         if messages.shape[1:] != self.source or messages.dtype.kind not in "iu":
-            raise ValueError(
+            raise InputError(
                 f"synapse {self.synapse.name!r}: takes integers of shape (rows, "
                 f"{', '.join(map(str, self.source))}), got {messages.dtype} {messages.shape}"
             )
@@ -122,7 +123,7 @@ class Sums:
         exact = [name for name, way in self.backends.items() if way.proves(most)]
         if self.backend is not None:
             if self.backend not in exact:
-                raise ValueError(
+                raise InputError(
                     f"synapse {self.synapse.name!r}: messages up to {most} are not proved exact "
                     f"by {self.backend!r}; leave the choice of the backend open"
                 )
@@ -149,7 +150,7 @@ class Sums:
                     return chosen
             del guesses[chosen]
             if not guesses:
-                raise ValueError(
+                raise InputError(
                     f"synapse {self.synapse.name!r}: {chosen!r} gives other sums on this machine; "
                     "leave the choice of the backend open"
                 )

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from spikeship.hw_models.errors import InputError
 from spikeship.hw_models.events.counts import on_the_chip
 from spikeship.hw_models.graph import FixedGraph
 from spikeship.hw_models.reference.interpreter import check_messages
@@ -60,23 +61,23 @@ def find_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ValueError(
+        raise InputError(
             f"device {name!r}: torch knows no such device; use 'cpu', 'cuda' or 'cuda:1'"
         ) from None
     if device.type not in ("cpu", "cuda"):
-        raise ValueError(
+        raise InputError(
             f"device {name!r}: the simulator runs on 'cpu' and 'cuda'; use one of them"
         )
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if count == 0:
-            raise ValueError(
+            raise InputError(
                 f"device {name!r}: torch {torch.__version__} finds no CUDA device on this machine; "
                 "use 'cpu', or install a CUDA build of torch and its driver"
             )
         if (device.index or 0) >= count:
             known = ["'cuda:0'", f"'cuda:{count - 1}'"][:count]
-            raise ValueError(
+            raise InputError(
                 f"device {name!r}: this machine has {count} CUDA device{'s' * (count > 1)}; "
                 f"use {' to '.join(known)}"
             )
@@ -108,14 +109,14 @@ class DeviceEngine:
         options = RunOptions(record, potentials, memory_budget)
         parts = list(self.runs([messages], options))
         if not parts:
-            raise ValueError("simulate: no images to run; give at least one")
+            raise InputError("simulate: no images to run; give at least one")
         return merged(parts)
 
     def check(self, options: RunOptions) -> None:
         """Refuse early exit; see ``engine.Engine.check``."""
         if options.early_exit is not None:
             device = str(self.network.device)
-            raise ValueError(f"simulate: early exit runs on the cpu, not on {device!r}")
+            raise InputError(f"simulate: early exit runs on the cpu, not on {device!r}")
 
     def runs(self, batches: Iterable[NDArray[Any]], options: RunOptions) -> Iterator[Simulation]:
         """Run batches of images chunk by chunk; see ``engine.Engine.runs``."""
@@ -133,7 +134,7 @@ class DeviceEngine:
             try:
                 yield self._chunk(given[begin : begin + size], workspace, record, potentials)
             except torch.OutOfMemoryError:
-                raise ValueError(
+                raise InputError(
                     f"device {str(self.network.device)!r}: its memory does not hold {size} images "
                     f"at once; give a memory_budget below {memory_budget} bytes"
                 ) from None

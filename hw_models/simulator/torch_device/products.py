@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from spikeship.hw_models.errors import InputError
+
 EXACT_FLOAT32 = 2**24
 EXACT_FLOAT64 = 2**53
 INT32 = 2**31
@@ -75,7 +77,7 @@ class FloatProduct:
 
     def __init__(self, weight: Ints, bound: int, device: torch.device) -> None:
         if bound >= EXACT_FLOAT64:
-            raise ValueError(
+            raise InputError(
                 f"sums reach {bound}, beyond the 53 bits of float64; use the reference"
             )
         self.type = torch.float32 if bound < EXACT_FLOAT32 else torch.float64
