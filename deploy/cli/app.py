@@ -3,6 +3,7 @@
 A verb's options and its code are imported when it is called, or its help asked for.
 """
 
+import gc
 import inspect
 import os
 import sys
@@ -15,7 +16,7 @@ import typer
 
 from spikeship.deploy.cli.verbs import VERBS, Verb
 from spikeship.deploy.options.declare import Table
-from spikeship.deploy.tables import resolved
+from spikeship.deploy.tables import Function, resolved
 from spikeship.deploy.verbs.console import guarded
 
 NAME = "spikeship"
@@ -85,13 +86,23 @@ def _callback(verb: Verb) -> Callable[..., int]:
             kind(**{field.name: given[field.name] for field in fields(kind)})
             for kind in verb.options
         ]
-        status: int = resolved(verb.run)(*parts)
+        status: int = _loaded(verb)(*parts)
         return status
 
     run.__name__ = verb.name
     run.__signature__ = inspect.Signature([*parameters.values()])  # type: ignore[attr-defined]
     run.__annotations__ = {name: each.annotation for name, each in parameters.items()}
     return run
+
+
+def _loaded(verb: Verb) -> Function:
+    """Import what a verb needs, without looking for garbage meanwhile: imports leave none."""
+    gc.disable()
+    try:
+        return resolved(verb.run)
+    finally:
+        gc.freeze()  # what was imported stays, nobody need look at it again
+        gc.enable()
 
 
 def _declared(hint: Any, shown: str | None) -> Any:
