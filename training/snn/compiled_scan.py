@@ -9,7 +9,7 @@ its bits in uint16 and is computed with in float32.
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import llvmlite.ir
 import numba
@@ -94,69 +94,133 @@ def _rounded_of(value: Any, like: Any) -> Callable[[Any, Any], Any]:
     return same
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _forward(  # noqa: C901
-    begin: int,
-    end: int,
-    weighted: Any,
-    theta: Any,
-    leak: Any,
-    v0: Any,
-    hard: bool,
-    integers: bool,
-    offset: Any,
-    rail: Any,
+class Neurons(NamedTuple):
+    """A population: one value a neuron, in V's type, and its rule.
+
+    ``hard``: a spike sets V to 0. ``offset``: V must lie above theta by this.
+    """
+
+    theta: Any
+    leak: Any
+    v0: Any
+    hard: bool
+    offset: Any
+
+
+class Sent(NamedTuple):
+    """What forward writes; arrays of no size are not written."""
+
+    spikes: Any
+    fired: Any
+    potentials: Any
+
+
+class Slope(NamedTuple):
+    """The surrogate: its kind, the number in its formula, or its values by steps since a spike."""
+
+    kind: int
+    constant: Any
+    table: Any
+
+
+class Pool(NamedTuple):
+    """The pool behind a population: each neuron's window (of no size: none), windows a sample."""
+
+    places: Any
+    windows: int
+    share: Any
+
+
+class Gradients(NamedTuple):
+    """What backward writes: of V, and where they are learnt of theta and leak (else of no size)."""
+
+    result: Any
+    theta: Any
+    leak: Any
+
+
+@numba.njit(nogil=True, inline="always", error_model="numpy")
+def _decay(v: Any, leak: Any, count: int, integers: bool) -> None:
+    """Let V leak; in integers as Lava does."""
+    if integers:
+        for i in range(count):
+            # in float64: 23 bits of potential times 12 of leak
+            kept = np.trunc(np.float64(leak[i]) * np.float64(v[i]) * UNITS)
+            v[i] = kept / UNITS
+    else:
+        for i in range(count):
+            v[i] *= leak[i]
+
+
+@numba.njit(nogil=True, inline="always", error_model="numpy")
+def _write(
     spikes: Any,
     fired: Any,
     potentials: Any,
+    t: int,
+    first: int,
+    count: int,
+    v: Any,
+    theta: Any,
+    offset: Any,
 ) -> None:
-    steps, population = weighted.shape[0], theta.size
-    keeps_spikes, keeps_potentials = fired.size > 0, potentials.size > 0
-    sends = spikes.size > 0
+    """Write a step's potentials and spikes where they are wanted."""
     zero = theta[0] - theta[0]
-    v = np.empty(BLOCK, theta.dtype)
-    local_theta = np.empty(BLOCK, theta.dtype)
-    local_leak = np.empty(BLOCK, theta.dtype)
+    if potentials.size > 0:
+        for i in range(count):
+            potentials[t, first + i] = v[i]
+    if fired.size > 0:
+        for i in range(count):
+            fired[t, first + i] = v[i] > theta[i] + offset
+    if spikes.size > 0:
+        out = spikes[t, first : first + count]
+        for i in range(count):
+            out[i] = _rounded(zero + (v[i] > theta[i] + offset), out[i])
+
+
+@numba.njit(nogil=True, inline="always", error_model="numpy")
+def _reset(v: Any, theta: Any, count: int, hard: bool, offset: Any) -> None:
+    """Let spikes take theta off V, or set it to 0."""
+    zero = theta[0] - theta[0]
+    for i in range(count):
+        fires = v[i] > theta[i] + offset
+        if hard:
+            v[i] = zero if fires else v[i]
+        else:
+            v[i] = v[i] - theta[i] if fires else v[i]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _forward(
+    begin: int, end: int, weighted: Any, neurons: Neurons, integers: bool, rail: Any, sent: Sent
+) -> None:
+    # arrays are taken out of their tuples here: within a loop each look counts a reference
+    steps, population = weighted.shape[0], neurons.theta.size
+    every_theta, every_leak, every_v0, hard, offset = neurons
+    spikes, fired, potentials = sent
+    v = np.empty(BLOCK, every_theta.dtype)
+    theta = np.empty(BLOCK, every_theta.dtype)
+    leak = np.empty(BLOCK, every_theta.dtype)
     for first in range(begin, end, BLOCK):
         count = min(BLOCK, end - first)
         for i in range(count):
-            local_theta[i] = theta[(first + i) % population]
-            local_leak[i] = leak[(first + i) % population]
-            v[i] = v0[(first + i) % population]
+            theta[i] = every_theta[(first + i) % population]
+            leak[i] = every_leak[(first + i) % population]
+            v[i] = every_v0[(first + i) % population]
         leaky = False
         for i in range(count):
-            leaky |= local_leak[i] != 1
+            leaky |= leak[i] != 1
         for t in range(steps):
-            if leaky and integers:
-                for i in range(count):
-                    # in float64: 23 bits of potential times 12 of leak
-                    kept = np.trunc(np.float64(local_leak[i]) * np.float64(v[i]) * UNITS)
-                    v[i] = kept / UNITS
-            elif leaky:
-                for i in range(count):
-                    v[i] *= local_leak[i]
+            if leaky:
+                _decay(v, leak, count, integers)
             row = weighted[t, first : first + count]
             for i in range(count):
                 v[i] += _load(row[i])
             if integers:
                 for i in range(count):
                     v[i] = min(max(v[i], -rail), rail)
-            if keeps_potentials:
-                for i in range(count):
-                    potentials[t, first + i] = v[i]
-            if keeps_spikes:
-                for i in range(count):
-                    fired[t, first + i] = v[i] > local_theta[i] + offset
-            if sends:
-                out = spikes[t, first : first + count]
-                for i in range(count):
-                    out[i] = _rounded(zero + (v[i] > local_theta[i] + offset), out[i])
-            for i in range(count):
-                fires = v[i] > local_theta[i] + offset
-                if hard:
-                    v[i] = zero if fires else v[i]
-                else:
-                    v[i] = v[i] - local_theta[i] if fires else v[i]
+            _write(spikes, fired, potentials, t, first, count, v, theta, offset)
+            _reset(v, theta, count, hard, offset)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -189,29 +253,24 @@ def _slope(kind: Any, constant: Any, z: Any) -> Any:
     return constant * max(one - abs(z), one - one)
 
 
+# in one piece: cut into inlined functions it took an eighth longer
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _backward(  # noqa: C901
     begin: int,
     end: int,
     grad: Any,
-    theta: Any,
-    leak: Any,
-    v0: Any,
-    hard: bool,
+    neurons: Neurons,
     attached: bool,
-    offset: Any,
-    kind: int,
-    constant: Any,
-    table: Any,
+    slope: Slope,
     fired: Any,
     potentials: Any,
-    places: Any,
-    windows: int,
-    share: Any,
-    result: Any,
-    grad_theta: Any,
-    grad_leak: Any,
+    pool: Pool,
+    gradients: Gradients,
 ) -> None:
+    theta, leak, v0, hard, offset = neurons
+    kind, constant, table = slope
+    places, windows, share = pool
+    result, grad_theta, grad_leak = gradients
     steps, population = grad.shape[0], theta.size
     learns_theta, learns_leak = grad_theta.size > 0, grad_leak.size > 0
     learns = learns_theta or learns_leak

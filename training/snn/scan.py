@@ -296,16 +296,15 @@ class _Compiled:
         weighted = _dense(weighted)
         spikes, fired, potentials = _room(weighted, send, keep_spikes, keep_potentials)
         scalar = torch.empty((), dtype=kind).numpy().dtype.type
+        theta, keep, start = (_population(value, weighted) for value in (threshold, leak, v0))
         compiled_scan.forward(
             _array(weighted),
-            *(_population(value, weighted) for value in (threshold, leak, v0)),
-            rule.hard,
+            compiled_scan.Neurons(theta, keep, start, rule.hard, scalar(rule.offset)),
             rule.integers,
-            scalar(rule.offset),
             scalar(RAIL),
-            _array(spikes, weighted.dtype),
-            _array(fired),
-            _array(potentials, kind),
+            compiled_scan.Sent(
+                _array(spikes, weighted.dtype), _array(fired), _array(potentials, kind)
+            ),
         )
         return spikes, fired, potentials
 
@@ -341,25 +340,24 @@ class _Compiled:
             torch.empty_like(kept[0], dtype=kind) if wanted else like.new_empty(0)
             for wanted in learns
         ]
+        theta, keep, start = (_population(value, result) for value in (threshold, leak, v0))
         compiled_scan.backward(
             result[0].numel(),
             _array(grad),
-            *(_population(value, result) for value in (threshold, leak, v0)),
-            rule.hard,
+            compiled_scan.Neurons(theta, keep, start, rule.hard, scalar(rule.offset)),
             rule.attached,
-            scalar(rule.offset),
-            kind_of_slope,
-            scalar(constant),
-            table.numpy(),
+            compiled_scan.Slope(kind_of_slope, scalar(constant), table.numpy()),
             _array(empty.to(torch.uint8) if with_potentials else kept),
             _array(kept if with_potentials else empty),
-            _windows(kept.shape[2:], pool),
-            grad[0, 0].numel(),
-            scalar(1 / pool**2),
-            _array(result),
-            *(
-                _array(total[None]).reshape(-1) if total.numel() else total.numpy()
-                for total in sums
+            compiled_scan.Pool(
+                _windows(kept.shape[2:], pool), grad[0, 0].numel(), scalar(1 / pool**2)
+            ),
+            compiled_scan.Gradients(
+                _array(result),
+                *(
+                    _array(total[None]).reshape(-1) if total.numel() else total.numpy()
+                    for total in sums
+                ),
             ),
         )
         return (
