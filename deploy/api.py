@@ -6,12 +6,10 @@ paths strings.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import nir
-import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
@@ -25,18 +23,20 @@ from spikeship.deploy.export import export_to
 from spikeship.deploy.importers import IMPORTERS
 from spikeship.deploy.io import classifier, network_file, sets
 from spikeship.deploy.io.classifier import Ann
-from spikeship.deploy.io.inputs import CALIBRATION, Images, messages_of, of_set
+from spikeship.deploy.io.inputs import CALIBRATION, Images, messages_of, of_set_for
 from spikeship.deploy.io.own_inputs import read_own
 from spikeship.deploy.options.convert import ConvertOptions
 from spikeship.deploy.options.declare import OptionError, filled
 from spikeship.deploy.options.estimate import EstimateOptions, WhatIfOptions
 from spikeship.deploy.options.finetune import FinetuneOptions
 from spikeship.deploy.options.quantize import QuantizeOptions
+from spikeship.deploy.options.shared import for_integers
 from spikeship.deploy.options.simulate import SimulateOptions, VerifyOptions
 from spikeship.deploy.options.train import TrainOptions
 from spikeship.deploy.pipeline import convert as converting
 from spikeship.deploy.pipeline import estimate as estimating
 from spikeship.deploy.pipeline import finetune as tuning
+from spikeship.deploy.pipeline import predict as predicting
 from spikeship.deploy.pipeline import quantize as quantizing
 from spikeship.deploy.pipeline import train as training
 from spikeship.deploy.pipeline import verify as verifying
@@ -44,7 +44,7 @@ from spikeship.deploy.pipeline.finetune import Tuned
 from spikeship.deploy.pipeline.imported import imported
 from spikeship.deploy.pipeline.train import Trained
 from spikeship.deploy.run import simulation
-from spikeship.deploy.run.evaluate import Running, evaluate_graph
+from spikeship.deploy.run.evaluate import Running
 from spikeship.deploy.run.simulation import Simulation
 from spikeship.deploy.run.verify import Verification
 from spikeship.deploy.tables import resolved
@@ -325,24 +325,6 @@ def simulate(
     return simulation.simulate(graph, images, given, seed=seed, device=device)
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """An answer to one input.
-
-    Attributes:
-        label: the class.
-        margin: by how much its score leads.
-        scores: of each class, the readout's integers.
-    """
-
-    label: int
-    margin: int
-    scores: tuple[int, ...]
-
-    def __repr__(self) -> str:
-        return f"<Prediction: class {self.label}, margin {self.margin}>"
-
-
 def predict(
     net: Integers,
     source: File,
@@ -350,7 +332,7 @@ def predict(
     limit: int | None = None,
     seed: int = 0,
     device: Device = "auto",
-) -> list[Prediction]:
+) -> list[predicting.Prediction]:
     """Say class and margin of your own inputs.
 
     Args:
@@ -365,14 +347,7 @@ def predict(
     """
     graph = _integers(net)
     images = read_own(Path(source), graph, limit)
-    found = evaluate_graph(graph, images, seed=seed, running=Running(device=_for_integers(device)))
-    answers = []
-    for scores in found.scores:
-        best = int(scores.argmax())
-        rest = np.delete(scores, best)
-        margin = int(scores[best] - rest.max()) if len(rest) else int(scores[best])
-        answers.append(Prediction(best, margin, tuple(int(s) for s in scores)))
-    return answers
+    return predicting.predict(graph, images, seed=seed, device=for_integers(device))
 
 
 def estimate(
@@ -400,7 +375,7 @@ def estimate(
     graph = _integers(net)
     given = filled(EstimateOptions, "estimate", options, without=("placement", "picture", "models"))
     images = _images(graph, data, limit)
-    on = _for_integers(device)
+    on = for_integers(device)
     return estimating.estimate(graph, images, given, seed=seed, device=on).estimate
 
 
@@ -431,9 +406,7 @@ def what_if(
         SpikeshipError: nothing to vary, or images that cannot be used.
     """
     graph = _integers(net)
-    listed = {
-        name: value if isinstance(value, str) else _listed(value) for name, value in options.items()
-    }
+    listed = {name: _listed(value) for name, value in options.items()}
     given = _what_if_options(listed)
     images = _images(graph, data, limit)
     question = varying.Question(**given.values(), rules=Rules(given.axons, given.kernels))
@@ -448,7 +421,7 @@ def what_if(
         gpu,
         seed=seed,
         network=None if snn is None else to_nir(_spiking(snn)),
-        running=Running(device=_for_integers(device)),
+        running=Running(device=for_integers(device)),
     )
 
 
@@ -654,8 +627,7 @@ def _images(
     split: Literal["train", "test"] = "test",
 ) -> Images:
     dataset = _set(data, messages=graph.input.encoding == "spikes")
-    like = dict(graph.metadata.get("data") or {})
-    return of_set(dataset, split=split, limit=limit, like=like, input_shape=graph.input.shape)
+    return of_set_for(graph, dataset, limit, split=split)
 
 
 def _listed(value: Any) -> Any:
@@ -670,8 +642,3 @@ def _what_if_options(given: Mapping[str, Any]) -> WhatIfOptions:
     if "output" in given:
         raise OptionError("what_if: has no option 'output'; write what it returns")
     return filled(WhatIfOptions, "what_if", {**given, "output": Path()})
-
-
-def _for_integers(device: Device) -> str:
-    """The simulator's device: the CPU unless CUDA was asked for."""
-    return "cuda" if device == "cuda" else "cpu"

@@ -123,15 +123,16 @@ def images_for(
     split: SplitName = "test",
 ) -> Images:
     """Read a set's images as a quantized network takes them; see load_images."""
-    return load_images(
-        data,
-        data_dir,
-        split=split,
-        limit=limit,
-        like=dict(graph.metadata.get("data") or {}),
-        input_shape=graph.input.shape,
-        encoding=graph.input.encoding,
-    )
+    dataset = datasets.load(data, data_dir, messages=graph.input.encoding == "spikes")
+    return of_set_for(graph, dataset, limit, split=split)
+
+
+def of_set_for(
+    graph: FixedGraph, dataset: DataSet, limit: int | None = None, *, split: SplitName = "test"
+) -> Images:
+    """Take a set that is already read as a quantized network takes it; see load_images."""
+    like = dict(graph.metadata.get("data") or {})
+    return of_set(dataset, split=split, limit=limit, like=like, input_shape=graph.input.shape)
 
 
 def of_set(

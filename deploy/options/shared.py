@@ -23,6 +23,11 @@ GpuResult = Annotated[
 ]
 
 
+def for_integers(device: Device) -> str:
+    """The simulator's device: the CPU unless CUDA was asked for."""
+    return "cuda" if device == "cuda" else "cpu"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Common:
     """What every verb takes."""
@@ -37,7 +42,7 @@ class Common:
     @property
     def for_integers(self) -> str:
         """The simulator's device: the CPU unless CUDA was asked for."""
-        return "cuda" if self.device == "cuda" else "cpu"
+        return for_integers(self.device)
 
 
 @dataclass(frozen=True, kw_only=True)
