@@ -26,7 +26,7 @@ from spikeship.training.finetuning.stdb import finetune, stdb_config
 from spikeship.training.nir_io.from_nir import from_nir, read_nir
 from spikeship.training.nir_io.to_nir import to_nir, write_nir
 from spikeship.training.quantization.integer_grid import GridError
-from spikeship.training.quantization.qat import AwareNetwork, quantization_aware
+from spikeship.training.quantization.qat import grid_of, in_real_numbers, quantization_aware
 from spikeship.training.snn.encoding import InputCoding, encode
 from spikeship.training.snn.neurons import HeldDropout, Scale, SpikingNeuron
 from spikeship.training.snn.observe import observe_ranges
@@ -127,7 +127,7 @@ def assert_equal(aware: SpikingNetwork, graph: FixedGraph, sent: Tensor) -> None
     np.testing.assert_array_equal(scores, (found.scores * scale).astype(scores.dtype))
 
 
-def train(aware: AwareNetwork, steps: int = 6, rate: float = 3e-3) -> None:
+def train(aware: SpikingNetwork, steps: int = 6, rate: float = 3e-3) -> None:
     """Real optimizer steps that move weights, biases and what neurons learn."""
     optimizer = torch.optim.Adam(aware.parameters(), rate)
     target = torch.arange(24) % 5
@@ -171,7 +171,7 @@ def test_what_trains_is_what_the_chip_computes(kind: str, bits: int) -> None:
     assert_equal(aware.train(), tuned, messages(aware))
     # the file is all there is to it
     again = from_nir(written)
-    assert isinstance(again, AwareNetwork)
+    assert grid_of(again) is not None
     assert_equal(again, tuned, messages(aware))
     assert_equal(again, quantize(to_nir(again), weight_bits=bits), messages(aware))
     assert again.ranges == aware.ranges
@@ -198,7 +198,7 @@ def test_learnt_thresholds_and_leaks_stay_what_the_chip_holds() -> None:
             neuron.threshold.copy_(torch.where(torch.rand_like(neuron.threshold) < 0.5, -1, 1e9))
             neuron.leak.copy_(torch.where(torch.rand_like(neuron.leak) < 0.5, -1.0, 2.0))
             neuron.constrain()
-            units = neuron.threshold.double() / neuron.scale
+            units = neuron.threshold.double() / neuron.numbers.scale
             assert units.min() >= 1 and units.max() <= fixed.VTH_LIMIT * (1 + 1e-6)
             assert neuron.leak.min() >= 1 / 4096 and neuron.leak.max() <= 1
     wild = quantize(to_nir(aware))
@@ -236,7 +236,7 @@ def test_finetune_takes_it_as_any_network_and_real_lava_agrees(tmp_path: Path) -
     data, labels = images(40), torch.arange(40) % 5
     config = replace(stdb_config((2, 8, 8)), epochs=1, batch_size=20)
     tuned, _ = finetune(aware, lambda index: data[index], labels, config, quiet=True)
-    assert isinstance(tuned, AwareNetwork)
+    assert grid_of(tuned) is not None
     write_nir(tmp_path / "tuned.nir", to_nir(tuned))
     graph = quantize(read_nir(tmp_path / "tuned.nir"), weight_bits=6)
     sent = messages(tuned, 2)
@@ -253,7 +253,7 @@ def test_the_network_it_came_from_and_copies_stay_as_they_are() -> None:
     random = torch.get_rng_state()
     aware = quantization_aware(snn, quantize(to_nir(snn)))
     twin = copy.deepcopy(aware)
-    real = twin.rounded()
+    real = in_real_numbers(twin)
     assert torch.equal(torch.get_rng_state(), random)
     kept = aware(messages(aware))
     train(twin, steps=2)
@@ -330,8 +330,10 @@ def test_other_widths_are_refused_and_other_chips_named() -> None:
         "fine-tuned for the integers of loihi2; loihi1 is given the same"
     ]
     again = from_nir(written)
-    assert isinstance(again, AwareNetwork)
-    quantize(to_nir(again.rounded()), weight_bits=4)  # real numbers once more, free for any width
+    assert grid_of(again) is not None
+    quantize(
+        to_nir(in_real_numbers(again)), weight_bits=4
+    )  # real numbers once more, free for any width
 
 
 def test_what_does_not_belong_together_is_refused_in_a_line() -> None:

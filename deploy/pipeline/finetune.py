@@ -22,7 +22,7 @@ from spikeship.training.finetuning.tuning import Tuning
 from spikeship.training.fit.config import EpochMetrics
 from spikeship.training.fit.processes import pick
 from spikeship.training.nir_io.to_nir import to_nir
-from spikeship.training.quantization.qat import AwareNetwork, quantization_aware
+from spikeship.training.quantization.qat import in_real_numbers, quantization_aware
 from spikeship.training.snn.spiking_network import SpikingNetwork
 
 DEFAULT_CHIP = "loihi2"
@@ -139,7 +139,7 @@ def check_finetuning(options: FinetuneOptions) -> None:
 def _in_integers(snn: SpikingNetwork, options: FinetuneOptions) -> SpikingNetwork:
     """The network in the chip's integers, with room for what training may do to its sums."""
     # one that computes in integers already may be meant for others now
-    real = snn.rounded() if isinstance(snn, AwareNetwork) else snn
+    real = in_real_numbers(snn)
     assert options.weight_bits is not None
     fixed = quantize_network(
         to_nir(real),

@@ -24,7 +24,7 @@ from spikeship.training.fit.config import EpochMetrics, FitConfig, FitError
 from spikeship.training.fit.generators import seed_generators
 from spikeship.training.fit.identity import structure
 from spikeship.training.fit.loop import fit
-from spikeship.training.quantization.qat import AwareNetwork
+from spikeship.training.quantization.qat import grid_of
 from spikeship.training.snn.encoding import encode_train
 from spikeship.training.snn.form import sample_shapes
 from spikeship.training.snn.neurons import SpikingNeuron
@@ -131,9 +131,9 @@ _RANGE_IMAGES = 256
 def _numbers(snn: SpikingNetwork) -> dict[str, Any]:
     """The scales of a network's messages and, where it computes in integers, of those."""
     integers = None
-    if isinstance(snn, AwareNetwork):
-        scales = {name: torch.from_numpy(scale) for name, scale in snn.grid.scales.items()}
-        integers = snn.grid.to_dict() | {"scales": fingerprint(scales)}
+    if (grid := grid_of(snn)) is not None:
+        scales = {name: torch.from_numpy(scale) for name, scale in grid.scales.items()}
+        integers = grid.to_dict() | {"scales": fingerprint(scales)}
     return {"coding": asdict(snn.coding), "integers": integers}
 
 
@@ -242,7 +242,7 @@ def _check(
     if teacher is not None and snn.coding.encoding == "spikes":
         raise FitError("teacher: takes images, and this network's input are spikes; leave it out")
     neurons = snn.neurons.values()
-    if config.precision != "32-true" and any(neuron.integers for neuron in neurons):
+    if config.precision != "32-true" and grid_of(snn) is not None:
         raise FitError(f"precision {config.precision!r} cannot hold integers; use '32-true'")
     if not neurons and (tuning.learns or tuning.synop_weight > 0):
         raise FitError("the network has no neurons to learn or to save operations of")

@@ -14,7 +14,7 @@ from spikeship.hw_models.errors import SpikeshipError
 from spikeship.training.ann.network import INPUT, Add, Layer, Network
 from spikeship.training.ann.sides import sides
 from spikeship.training.nir_io.metadata import KEY, Decay, NetworkMetadata
-from spikeship.training.quantization.qat import AwareNetwork
+from spikeship.training.quantization.qat import in_integers
 from spikeship.training.snn.encoding import InputCoding
 from spikeship.training.snn.form import check_form, sample_shapes
 from spikeship.training.snn.neurons import HeldDropout, Reset, Scale, SpikingNeuron
@@ -94,7 +94,7 @@ def from_nir(
         data=metadata.data,
         provenance=metadata.provenance,
     ).eval()
-    return snn if metadata.grid is None else AwareNetwork(snn, metadata.grid)
+    return snn if metadata.grid is None else in_integers(snn, metadata.grid)
 
 
 def _metadata(graph: nir.NIRGraph, given: Mapping[str, Any]) -> NetworkMetadata:

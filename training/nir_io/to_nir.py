@@ -19,7 +19,7 @@ from spikeship.training.ann.network import INPUT, Add, Layer, Network
 from spikeship.training.ann.sides import sides
 from spikeship.training.nir_io.metadata import KEY, NetworkMetadata
 from spikeship.training.quantization.integer_grid import IntegerGrid
-from spikeship.training.quantization.qat import AwareNetwork
+from spikeship.training.quantization.qat import grid_of, in_real_numbers
 from spikeship.training.snn.form import check_form, sample_shapes
 from spikeship.training.snn.neurons import HeldDropout, Scale, SpikingNeuron
 from spikeship.training.snn.spiking_network import SpikingNetwork
@@ -47,10 +47,8 @@ def to_nir(snn: SpikingNetwork) -> nir.NIRGraph:
         ToNirError: neurons that differ in their reset or decide in the paper's frame, or dropout
             that only some of the readers of a layer see.
     """
-    ranges, grid = snn.ranges, None
-    if isinstance(snn, AwareNetwork):
-        grid = snn.grid
-        snn = snn.rounded()
+    ranges, grid = snn.ranges, grid_of(snn)
+    snn = in_real_numbers(snn)
     network = snn.network
     check_form(network)
     shapes = sample_shapes(network)

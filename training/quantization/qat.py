@@ -1,42 +1,37 @@
 """Quantization-aware fine-tuning: a network that computes with its own integers.
 
-Every weighted layer rounds its weights to the chip's, in the units a quantizer chose, so weighted
-input comes in weight units; neurons hold whole thresholds, round the leak and clip V as the
-integers do. Spikes and scores are those of the quantized network, in training as in evaluation
-(but for dropout), and gradients pass each rounding as if it were not there. Parameters stay real
-numbers in the units of the network they came from, so learning rates mean what they did.
+Every weighted layer rounds its weights to the chip's, in the units a quantizer chose; neurons and
+the readout compute as in ``integers``. Spikes and scores are those of the quantized network, in
+training as in evaluation (but for dropout). Parameters stay real numbers in the units of the
+network they came from, so learning rates mean what they did.
 """
 
 import copy
-from collections.abc import Iterator, Mapping
-from typing import Any
+import math
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.utils import parametrize
 
-from spikeship.hw_models import fixed
-from spikeship.hw_models.errors import InputError
 from spikeship.hw_models.graph import FixedGraph
-from spikeship.hw_models.graph.weight_grid import SNAP, UNITS
 from spikeship.training.ann.network import INPUT, Add, Layer, Network
+from spikeship.training.ann.sides import sides
 from spikeship.training.quantization.integer_grid import IntegerGrid
-from spikeship.training.quantization.rounding import (
-    BiasRounding,
-    WeightRounding,
-    bias_units,
-    straight,
+from spikeship.training.quantization.integers import (
+    IntegerNumbers,
+    IntegerReadout,
+    SumPool2d,
+    integer_neuron,
+    real_neuron,
 )
+from spikeship.training.quantization.rounding import BiasRounding, WeightRounding, bias_units
 from spikeship.training.snn.form import check_form, sample_shapes
 from spikeship.training.snn.neurons import Scale, SpikingNeuron
-from spikeship.training.snn.recompute import Value
-from spikeship.training.snn.scan import HALF_UNIT, Recompute, Rule, scan
-from spikeship.training.snn.spiking_network import SpikingNetwork
+from spikeship.training.snn.spiking_network import Readout, SpikingNetwork
 
 
-def quantization_aware(snn: SpikingNetwork, graph: FixedGraph) -> "AwareNetwork":
+def quantization_aware(snn: SpikingNetwork, graph: FixedGraph) -> SpikingNetwork:
     """Make a network compute with the integers that it was quantized to.
 
     Args:
@@ -52,7 +47,7 @@ def quantization_aware(snn: SpikingNetwork, graph: FixedGraph) -> "AwareNetwork"
         FormError: layers that no spiking network of ours has.
     """
     grid = IntegerGrid.of(graph)
-    aware = AwareNetwork(snn.rounded() if isinstance(snn, AwareNetwork) else snn, grid)
+    aware = in_integers(in_real_numbers(snn), grid)
     for name, (low, high) in aware.ranges.items():
         if name in aware.neurons:
             least = float(grid.scales[name].min())
@@ -60,8 +55,8 @@ def quantization_aware(snn: SpikingNetwork, graph: FixedGraph) -> "AwareNetwork"
     return aware
 
 
-class AwareNetwork(SpikingNetwork):
-    """A spiking network in integers; weighted input and ranges of neurons are in weight units.
+def in_integers(snn: SpikingNetwork, grid: IntegerGrid) -> SpikingNetwork:
+    """Make a network compute in integers; weighted input comes in weight units.
 
     Args:
         snn: the network in real numbers; ranges of neurons, if any, in weight units.
@@ -71,208 +66,56 @@ class AwareNetwork(SpikingNetwork):
         GridError: the grid is not this network's.
         FormError: layers that no spiking network of ours has.
     """
-
-    grid: IntegerGrid
-
-    def __init__(self, snn: SpikingNetwork, grid: IntegerGrid) -> None:
-        super().__init__(
-            _aware(snn.network, grid),
-            snn.coding,
-            snn.num_steps,
-            ranges=snn.ranges,
-            data=snn.data,
-            provenance=snn.provenance,
-        )
-        self.grid = grid
-        self.train(snn.training)
-
-    def _run(
-        self, messages: Tensor, pools: Mapping[str, int]
-    ) -> Iterator[tuple[Layer, tuple[Value, ...], Value]]:
-        """Run all layers as :class:`SpikingNetwork`; the readout comes in real units."""
-        if torch.is_autocast_enabled(messages.device.type):
-            raise InputError(
-                "integers need float32 and the precision is lower; fine-tune with precision 32-true"
-            )
-        return super()._run(messages, pools)
-
-    def forward(self, messages: Tensor) -> Tensor:
-        """Return the readout R, shape (batch, classes): the integers' sum, exact, times its scale.
-
-        Args:
-            messages: as for :class:`SpikingNetwork`.
-
-        Raises:
-            ValueError: messages of another shape, or a precision that cannot hold the integers.
-        """
-        scale = float(self.grid.scales[self.network.output][0])
-        outputs = self.outputs(messages)
-        units = (outputs.detach().double() / scale).round().sum(0)
-        total = outputs.sum(0)
-        return straight(total, (units * scale).to(total))
-
-    @torch.no_grad()
-    def rounded(self) -> SpikingNetwork:
-        """Return the network in real numbers: its integers times their scales."""
-        layers = []
-        for layer in self.network.layers:
-            match layer.module:
-                case nn.Conv2d() | nn.Linear() | Scale():
-                    module = _real(layer.module)
-                case SumPool2d():
-                    module = nn.AvgPool2d(layer.module.kernel_size)
-                case AwareNeuron():
-                    module = layer.module.rounded()
-                case _:
-                    module = copy.deepcopy(layer.module)
-            layers.append(Layer(layer.name, module, layer.inputs))
-        ranges = dict(self.ranges)
-        for name in self.neurons.keys() & ranges.keys():
-            most = float(self.grid.scales[name].max())
-            ranges[name] = ranges[name][0] * most, ranges[name][1] * most
-        return SpikingNetwork(
-            Network(layers, self.network.input_shape),
-            self.coding,
-            self.num_steps,
-            ranges=ranges,
-            data=self.data,
-            provenance=self.provenance,
-        ).train(self.training)
+    network = _aware(snn.network, grid)
+    return _like(snn, network, snn.ranges, IntegerReadout(grid, network.output))
 
 
-class AwareNeuron(SpikingNeuron):
-    """Neurons that decide as their integers do, for weighted input in weight units.
-
-    ``threshold`` is in the real unit of the network it came from; ``v0`` is in weight units.
-
-    Args:
-        neuron: the population in real numbers.
-        scale: real = integer * scale, float64, broadcasting to the population.
-    """
-
-    scale_bits: Tensor
-
-    def __init__(self, neuron: SpikingNeuron, scale: Tensor) -> None:
-        super().__init__(
-            neuron.threshold.detach().clone(),
-            leak=neuron.leak.detach().clone(),
-            reset=neuron.reset,
-            surrogate_name=neuron.surrogate_name,
-            attached=neuron.attached,
-        )
-        self.integers = True
-        # in a tuple, so that the layer is not this one's too
-        self._biased: tuple[nn.Conv2d | nn.Linear, ...] = ()
-        # as bits, so that no change of precision rounds it
-        self.register_buffer("scale_bits", scale.view(torch.int64), persistent=False)
-        theta, start = neuron.threshold.detach().double(), neuron.v0.double()
-        # half a threshold is half the integer one
-        half = self._whole_threshold().detach() * UNITS / 2
-        units = torch.where(start == theta / 2, half, (start * UNITS / scale).round())
-        self.v0 = (units.clamp(-fixed.STATE_RAIL, fixed.STATE_RAIL) / UNITS).to(self.v0)
-
-    @property
-    def scale(self) -> Tensor:
-        """Real = integer * scale, float64."""
-        return self.scale_bits.view(torch.float64)
-
-    def fire(
-        self, weighted: Tensor, recompute: Recompute | None = None, pool: int = 1
-    ) -> tuple[Tensor, Tensor]:
-        """Spikes as :meth:`SpikingNeuron.fire`'s, from weighted input in weight units."""
-        rule = Rule(self.reset == "zero", self.surrogate_name, self.attached, self.integers)
-        bias = self._bias(weighted)
-        again = None if recompute is None else lambda: _whole(recompute(), bias)
-        whole: Tensor = _Whole.apply(weighted, bias)  # type: ignore[no-untyped-call]
-        theta = self._whole_threshold().to(weighted)
-        return scan(whole, theta, self._kept().to(weighted), self.v0, rule, again, pool)
-
-    @torch.no_grad()
-    def constrain(self) -> None:
-        """Keep what is learnt within the integers' widths."""
-        super().constrain()
-        if isinstance(self.threshold, nn.Parameter):
-            low, high = self.scale * (1 + HALF_UNIT), self.scale * fixed.VTH_LIMIT
-            if self.threshold.numel() == 1:
-                low, high = low.max(), high.min()
-            clamped = torch.minimum(torch.maximum(self.threshold.double(), low), high)
-            self.threshold.copy_(clamped)
-        if isinstance(self.leak, nn.Parameter):
-            self.leak.clamp_(1 / fixed.DECAY_UNITY, 1.0)
-
-    @torch.no_grad()
-    def rounded(self) -> SpikingNeuron:
-        """Return the population in real numbers: its integers times their scales.
-
-        The threshold lies half a unit of V above the integer one, where the integers decide.
-        """
-        return SpikingNeuron(
-            ((self._whole_threshold() + HALF_UNIT) * self.scale).to(self.threshold),
-            leak=self._kept().to(self.leak),
-            v0=(self.v0 * self.scale).to(self.v0),
-            reset=self.reset,
-            surrogate_name=self.surrogate_name,
-            attached=self.attached,
-        )
-
-    def takes_bias_of(self, layer: nn.Conv2d | nn.Linear) -> None:
-        """Know whose bias is in the weighted input: without it, that is whole numbers."""
-        if layer.bias is not None:
-            self._biased = (layer,)
-
-    @torch.no_grad()
-    def _bias(self, weighted: Tensor) -> Tensor:
-        for layer in self._biased:
-            assert layer.bias is not None  # or it would not be here
-            return layer.bias.detach().view(-1, *[1] * (weighted.ndim - 3))
-        return weighted.new_zeros(())
-
-    def _whole_threshold(self) -> Tensor:
-        units = self.threshold.double() / self.scale * SNAP
-        return straight(units, units.detach().floor().clamp(1, fixed.VTH_LIMIT))
-
-    def _kept(self) -> Tensor:
-        kept = self.leak.double()
-        decay = ((1.0 - kept.detach()) * fixed.DECAY_UNITY).round()
-        return straight(kept, 1.0 - decay.clamp(max=fixed.DECAY_UNITY - 1) / fixed.DECAY_UNITY)
+@torch.no_grad()
+def in_real_numbers(snn: SpikingNetwork) -> SpikingNetwork:
+    """Return a network in real numbers: its integers times their scales, or itself without."""
+    grid = grid_of(snn)
+    if grid is None:
+        return snn
+    layers = []
+    for layer in snn.network.layers:
+        match layer.module:
+            case nn.Conv2d() | nn.Linear() | Scale():
+                module = _real(layer.module)
+            case SumPool2d():
+                module = nn.AvgPool2d(layer.module.kernel_size)
+            case SpikingNeuron():
+                module = real_neuron(layer.module)
+            case _:
+                module = copy.deepcopy(layer.module)
+        layers.append(Layer(layer.name, module, layer.inputs))
+    ranges = dict(snn.ranges)
+    for name in snn.neurons.keys() & ranges.keys():
+        most = float(grid.scales[name].max())
+        ranges[name] = ranges[name][0] * most, ranges[name][1] * most
+    return _like(snn, Network(layers, snn.network.input_shape), ranges, None)
 
 
-class SumPool2d(nn.AvgPool2d):
-    """A pool that hands on the sum, a whole number; the average's divisor is in the weights."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Pool ``x``, shape (batch, channel, height, width)."""
-        result: Tensor = _SumPool.apply(x, self.kernel_size)  # type: ignore[no-untyped-call]
-        return result
+def grid_of(snn: SpikingNetwork) -> IntegerGrid | None:
+    """Scales and exponents of a network that computes in integers; None for one that does not."""
+    return snn.readout.grid if isinstance(snn.readout, IntegerReadout) else None
 
 
-class _SumPool(torch.autograd.Function):
-    """Keeps nothing for backward, where torch would keep its input."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, size: int | tuple[int, int]) -> Tensor:
-        ctx.side = size if isinstance(size, int) else size[0]
-        return functional.avg_pool2d(x, size, divisor_override=1)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return functional.interpolate(grads[0], scale_factor=ctx.side), None
-
-
-class _Whole(torch.autograd.Function):
-    """Sums of whole numbers to the whole numbers they are: a device's convolutions may round."""
-
-    @staticmethod
-    def forward(ctx: Any, weighted: Tensor, bias: Tensor) -> Tensor:
-        return _whole(weighted, bias)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return grads[0], None
-
-
-def _whole(weighted: Tensor, bias: Tensor) -> Tensor:
-    return (weighted - bias).round_().add_(bias)
+def _like(
+    snn: SpikingNetwork,
+    network: Network,
+    ranges: dict[str, tuple[float, float]],
+    readout: Readout | None,
+) -> SpikingNetwork:
+    """A spiking network of other layers, otherwise as ``snn``."""
+    return SpikingNetwork(
+        network,
+        snn.coding,
+        snn.num_steps,
+        ranges=ranges,
+        data=snn.data,
+        provenance=snn.provenance,
+        readout=readout,
+    ).train(snn.training)
 
 
 def _aware(network: Network, grid: IntegerGrid) -> Network:
@@ -285,7 +128,7 @@ def _aware(network: Network, grid: IntegerGrid) -> Network:
         if isinstance(module, SpikingNeuron):
             channels = grid.scale(layer.name, shapes[layer.name][0])
             scale = torch.from_numpy(channels).view(-1, *[1] * (len(shapes[layer.name]) - 1))
-            module = AwareNeuron(module, scale.to(module.threshold.device))
+            module = integer_neuron(module, scale.to(module.threshold.device))
         elif isinstance(module, nn.AvgPool2d):
             module = SumPool2d(module.kernel_size)
         elif isinstance(module, Add):
@@ -293,14 +136,15 @@ def _aware(network: Network, grid: IntegerGrid) -> Network:
         layers.append(Layer(layer.name, module, inputs))
     made = Network(layers, network.input_shape)
     for layer in made.layers:
-        if isinstance(layer.module, AwareNeuron):
+        if isinstance(layer.module, SpikingNeuron):
             _join_biases(made, layer, grid)
     for layer in made.layers:
         if isinstance(layer.module, nn.Conv2d | nn.Linear | Scale):
             _round(made, layer, grid, shapes)
             fed = made[_target(made, layer.name)].module
-            if isinstance(fed, AwareNeuron) and not isinstance(layer.module, Scale):
-                fed.takes_bias_of(layer.module)
+            if isinstance(fed, SpikingNeuron) and not isinstance(layer.module, Scale):
+                assert isinstance(fed.numbers, IntegerNumbers)
+                fed.numbers.takes_bias_of(layer.module)
     return made.train(network.training)
 
 
@@ -367,16 +211,15 @@ def _target(network: Network, name: str) -> str:
 
 def _source(network: Network, name: str) -> tuple[str, float]:
     """Neuron, or input, whose messages a weighted layer takes, and what pools divide them by."""
-    sides = []
+    areas = []
     while name != INPUT and not isinstance(network[name].module, SpikingNeuron):
         layer = network[name]
         if isinstance(layer.module, nn.AvgPool2d):
-            side = layer.module.kernel_size
-            sides.append(side if isinstance(side, int) else side[0])
+            areas.append(math.prod(sides(layer.module.kernel_size)))
         (name,) = layer.inputs
     factor = 1.0
-    for side in reversed(sides):
-        factor /= side**2
+    for area in reversed(areas):
+        factor /= area
     return name, factor
 
 

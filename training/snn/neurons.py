@@ -8,6 +8,8 @@ Nothing crosses layers out of step, so a layer is computed for all T steps at on
 layers see time and batch folded into one axis, neurons scan over time (``scan``).
 """
 
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
 
@@ -22,6 +24,42 @@ Reset = choices.Reset
 _LEAST_PART = 1e-3
 
 
+class Numbers(Protocol):
+    """The numbers that a population computes in."""
+
+    integers: bool
+
+    def fire(
+        self, neuron: "SpikingNeuron", weighted: Tensor, recompute: Recompute | None, pool: int
+    ) -> tuple[Tensor, Tensor]:
+        """Spikes of the neuron, and the same in bytes; arguments as ``SpikingNeuron.fire``'s."""
+        ...
+
+    def constrain(self, neuron: "SpikingNeuron") -> None:
+        """Bring the neuron's learnt values back into their range."""
+        ...
+
+
+class RealNumbers:
+    """Floating-point numbers: the threshold and the leak as they are."""
+
+    integers = False
+
+    def fire(
+        self, neuron: "SpikingNeuron", weighted: Tensor, recompute: Recompute | None, pool: int
+    ) -> tuple[Tensor, Tensor]:
+        """Spikes of the neuron, and the same in bytes; arguments as ``SpikingNeuron.fire``'s."""
+        theta, leak = neuron.threshold, neuron.leak
+        return scan(weighted, theta, leak, neuron.v0, neuron.rule, recompute, pool)
+
+    def constrain(self, neuron: "SpikingNeuron") -> None:
+        """Keep a learnt threshold positive, a learnt leak in 0..1."""
+        if isinstance(neuron.threshold, nn.Parameter):
+            neuron.threshold.clamp_(min=neuron.least_threshold)
+        if isinstance(neuron.leak, nn.Parameter):
+            neuron.leak.clamp_(0.0, 1.0)
+
+
 class SpikingNeuron(nn.Module):
     """Integrate-and-fire neurons with an optional leak, one population.
 
@@ -33,9 +71,10 @@ class SpikingNeuron(nn.Module):
         reset: ``subtract`` theta at a spike, or set V to ``zero``.
         surrogate_name: slope for the backward pass, a name in ``surrogates.SURROGATES``.
         attached: whether gradients pass through the reset.
+        numbers: what it computes in; real numbers by default.
 
     Raises:
-        ValueError: a value outside its range, or an unknown surrogate.
+        InputError: a value outside its range, or an unknown surrogate.
     """
 
     threshold: Tensor
@@ -51,6 +90,7 @@ class SpikingNeuron(nn.Module):
         reset: Reset = "subtract",
         surrogate_name: str = "linear",
         attached: bool = False,
+        numbers: Numbers | None = None,
     ) -> None:
         super().__init__()
         theta = torch.as_tensor(threshold)
@@ -68,9 +108,15 @@ class SpikingNeuron(nn.Module):
         self.reset: Reset = reset
         self.surrogate_name = surrogate_name
         self.attached = attached
-        # decide as the integers do; for weighted input in weight units (qat)
-        self.integers = False
-        self._least = 0.0
+        self.numbers = numbers or RealNumbers()
+        # a learnt threshold's lower bound
+        self.least_threshold = 0.0
+
+    @property
+    def rule(self) -> Rule:
+        """What ``scan`` follows at each step."""
+        zero, integers = self.reset == "zero", self.numbers.integers
+        return Rule(zero, self.surrogate_name, self.attached, integers)
 
     def forward(self, weighted: Tensor) -> Tensor:
         """Turn weighted input of shape (time, batch, …) into spikes, 0 or 1, of that shape."""
@@ -86,8 +132,7 @@ class SpikingNeuron(nn.Module):
             recompute: gives ``weighted`` again; then no potential is kept for backward.
             pool: side of the squares to average spikes over; see ``scan``.
         """
-        rule = Rule(self.reset == "zero", self.surrogate_name, self.attached, self.integers)
-        return scan(weighted, self.threshold, self.leak, self.v0, rule, recompute, pool)
+        return self.numbers.fire(self, weighted, recompute, pool)
 
     def learn(self, *, threshold: bool = False, leak: bool = False) -> None:
         """Make theta or the leak parameters, one for every value they hold now."""
@@ -96,15 +141,12 @@ class SpikingNeuron(nn.Module):
             if wanted and not isinstance(value, nn.Parameter):
                 delattr(self, name)
                 self.register_parameter(name, nn.Parameter(value.detach().clone()))
-        self._least = _LEAST_PART * float(self.threshold.detach().min())
+        self.least_threshold = _LEAST_PART * float(self.threshold.detach().min())
 
     @torch.no_grad()
     def constrain(self) -> None:
         """Bring what is learnt back into its range, as an optimizer's step may leave it."""
-        if isinstance(self.threshold, nn.Parameter):
-            self.threshold.clamp_(min=self._least)
-        if isinstance(self.leak, nn.Parameter):
-            self.leak.clamp_(0.0, 1.0)
+        self.numbers.constrain(self)
 
     def extra_repr(self) -> str:
         """Say what ``repr`` shows."""

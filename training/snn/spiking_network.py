@@ -1,7 +1,7 @@
 """A spiking network: neurons, layers without state, and how images become messages."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,30 @@ class Activity(NamedTuple):
     spikes: Tensor | None
 
 
+class Readout(Protocol):
+    """How the class scores come from what the last layer gives at every step."""
+
+    def check(self, device: torch.device) -> None:
+        """Check that the precision in force on a device can hold the network's numbers."""
+        ...
+
+    def sum(self, outputs: Tensor) -> Tensor:
+        """Sum outputs of shape (time, batch, classes) over time."""
+        ...
+
+
+class RealReadout:
+    """A sum of real numbers, in float32 or wider."""
+
+    def check(self, device: torch.device) -> None:
+        """Take any precision."""
+
+    def sum(self, outputs: Tensor) -> Tensor:
+        """Sum outputs of shape (time, batch, classes) over time."""
+        # sums of half precision would be rounded at every step
+        return outputs.sum(0, dtype=torch.promote_types(outputs.dtype, torch.float32))
+
+
 class SpikingNetwork(nn.Module):
     """A network of spiking neurons that ends in an accumulator, and how it is to be fed.
 
@@ -40,6 +64,7 @@ class SpikingNetwork(nn.Module):
             neuron and, under the last layer's name, by the readout.
         data: JSON object, ``name``, ``mean`` and ``std`` of the data set.
         provenance: JSON object, how the network came to be.
+        readout: how class scores come from the last layer; a sum of real numbers by default.
 
     Setting ``checkpointing`` keeps no potentials for backward and computes them again there: less
     memory with surrogates that depend on the potential, one more forward pass of each layer.
@@ -54,6 +79,7 @@ class SpikingNetwork(nn.Module):
         ranges: Mapping[str, tuple[float, float]] | None = None,
         data: Mapping[str, Any] | None = None,
         provenance: Mapping[str, Any] | None = None,
+        readout: Readout | None = None,
     ) -> None:
         super().__init__()
         if num_steps < 1:
@@ -64,6 +90,7 @@ class SpikingNetwork(nn.Module):
         self.ranges = dict(ranges or {})
         self.data = dict(data or {})
         self.provenance = dict(provenance or {})
+        self.readout = readout or RealReadout()
         self.checkpointing = False
 
     @property
@@ -82,11 +109,10 @@ class SpikingNetwork(nn.Module):
             messages: whole numbers of any dtype, shape (batch, time, *input_shape).
 
         Raises:
-            ValueError: messages of another shape.
+            InputError: messages of another shape, or a precision that cannot hold the network's
+                numbers.
         """
-        outputs = self.outputs(messages)
-        # sums of half precision would be rounded at every step
-        return outputs.sum(0, dtype=torch.promote_types(outputs.dtype, torch.float32))
+        return self.readout.sum(self.outputs(messages))
 
     def outputs(self, messages: Tensor) -> Tensor:
         """Return what the readout receives at every step, shape (time, batch, classes).
@@ -97,7 +123,7 @@ class SpikingNetwork(nn.Module):
             messages: as for ``forward``.
 
         Raises:
-            ValueError: messages of another shape.
+            InputError: as for ``forward``.
         """
         last: Value | None = None
         # one after the other, so that none is held while the next layer runs
@@ -118,7 +144,7 @@ class SpikingNetwork(nn.Module):
             messages: as for ``forward``.
 
         Raises:
-            ValueError: messages of another shape.
+            InputError: as for ``forward``.
         """
         folded = messages.shape[1], messages.shape[0]
         for layer, inputs, result in self._run(messages, {}):
@@ -134,6 +160,7 @@ class SpikingNetwork(nn.Module):
         self, messages: Tensor, pools: Mapping[str, int]
     ) -> Iterator[tuple[Layer, tuple[Value, ...], Value]]:
         """Run all layers, each neuron named in ``pools`` together with the pool that reads it."""
+        self.readout.check(messages.device)
         shape = self.network.input_shape
         if messages.ndim != len(shape) + 2 or tuple(messages.shape[2:]) != shape:
             raise InputError(
