@@ -47,7 +47,6 @@ from spikeship.deploy.run import simulation
 from spikeship.deploy.run.evaluate import Running
 from spikeship.deploy.run.simulation import Simulation
 from spikeship.deploy.run.verify import Verification
-from spikeship.deploy.tables import resolved
 from spikeship.deploy.validation import validate as validation
 from spikeship.deploy.validation.rows import read_rows
 from spikeship.hw_models.estimate import Estimate
@@ -106,7 +105,7 @@ def load_ann(
     """Read a trained classifier.
 
     Args:
-        file: ``.safetensors`` of ours, ``.onnx``, or ``package.module:factory``.
+        file: ``.safetensors`` written by Spikeship, ``.onnx``, or ``package.module:factory``.
         weights: state dict of the factory's module, read with ``weights_only``.
         input_shape: of one image, for a factory.
         max_pool: refuse max pools, or put an average in the place of each.
@@ -190,7 +189,7 @@ def convert(
         ann: the classifier, its module, or its file.
         data: what it was trained on.
         mean: of each channel, where the classifier was normalised otherwise than the set.
-        std: likewise the standard deviation.
+        std: standard deviation, in the same form.
         seed: of the encoding.
         device: where.
         **options: of the verb ``convert``, such as ``num_steps=16``.
@@ -395,7 +394,7 @@ def what_if(
     Args:
         net: the quantized network or its file.
         data: its test images are run.
-        snn: the network it was quantized from, to quantize it anew at each width.
+        snn: the network it was quantized from, quantized again at each width.
         ann: the classifier, for the GPU's row.
         limit: only the first so many images.
         seed: of the encoding.
@@ -615,8 +614,7 @@ def _integers(net: Integers) -> FixedGraph:
         return net
     path = Path(net)
     if path.suffix in IMPORTERS:
-        found: FixedGraph = resolved(IMPORTERS[path.suffix])(path)
-        return found
+        return imported(path, QuantizeOptions())
     return network_file.load(path)
 
 

@@ -41,9 +41,11 @@ class EnergyRange:
     """Joules per inference: chip core events, static power, and the bounds of their sum.
 
     Attributes:
-        dynamic: of all components. static: of the chips in use, over the latency.
+        dynamic: of all components.
+        static: of the chips in use, over the latency.
         low, high: bound ``dynamic + static``.
-        components: what makes up dynamic. static_range: static at both ends.
+        components: what makes up dynamic.
+        static_range: static at both ends.
         static_of_cores: the part of static that falls to the cores in use, were it spread evenly
             over the chips' cores.
     """
@@ -62,16 +64,22 @@ class Estimate:
     """What a network would cost on a chip, per inference; nothing in it was measured.
 
     Attributes:
-        chip: name of the chip. inferences: images that were counted.
-        num_steps: T. chip_steps: T + D.
+        chip: name of the chip.
+        inferences: images that were counted.
+        num_steps: T.
+        chip_steps: T + D.
         rates: counts per inference, the network's and each layer's.
         cycles_per_step: serial slots of the busiest core, mean over the chip steps.
-        latency_s: of the chip, from the first input step to the readout. latency_range: its ends.
+        latency_s: of the chip, from the first input step to the readout.
+        latency_range: its ends.
         throughput_per_s: inferences the chip's cores finish in a second, one following another.
-        energy: joules of the chip. host: what lies beside the cores.
+        energy: joules of the chip.
+        host: what lies beside the cores.
         placement: cores, chips, and what does not fit.
-        work: events of every core and step. times: of every step.
-        bottleneck: what decides the time. link: the busiest, where links decide steps, else None.
+        work: events of every core and step.
+        times: of every step.
+        bottleneck: what decides the time.
+        link: the busiest, where links decide steps, else None.
         one_more: what one more core would buy where it buys most, among the layers that decide
             steps; None where it was not asked for, or none of them can be cut.
         layers: JSON rows, one a node.

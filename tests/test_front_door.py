@@ -12,6 +12,7 @@ import pytest
 from torch import nn
 
 import spikeship as ss
+from net_files import dense, write_net
 from spikeship.deploy import api
 from spikeship.deploy.cli.app import main
 from spikeship.deploy.cli.verbs import VERBS
@@ -120,6 +121,15 @@ def test_networks_are_written_and_read_by_what_they_are(
     assert ss.simulate(paths[3], "digits").result == ss.simulate(net, "digits").result
     with pytest.raises(ss.SpikeshipError, match="a list has no file of its own"):
         ss.save([], paths[0])  # type: ignore[arg-type]
+
+
+def test_integers_of_another_framework_are_the_same_by_every_way_in(tmp_path: Path) -> None:
+    path = write_net(tmp_path / "net.net", [dense([[100, -60], [30, 90]])])
+    output = tmp_path / "n.safetensors"
+    assert main(["quantize", str(path), "-o", str(output), "--quiet"]) == 0
+    written, loaded, quantized = ss.load(output), ss.load(path), ss.quantize(path)
+    assert loaded.metadata == quantized.metadata == written.metadata  # type: ignore[union-attr]
+    assert ss.verify(path, against="reference").equal
 
 
 def test_ones_own_module_goes_in(tmp_path: Path) -> None:

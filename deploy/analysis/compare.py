@@ -33,8 +33,11 @@ class Stages:
     """The networks to compare; those that are None get no row.
 
     Attributes:
-        ann: the trained classifier. converted: the spiking network before fine-tuning.
-        hybrid: the one after. graph: its integers. chip: for the estimate.
+        ann: the trained classifier.
+        converted: the spiking network before fine-tuning.
+        hybrid: the one after.
+        graph: its integers.
+        chip: for the estimate.
         lava_images: how many of the images run on real Lava too (0: none).
         calibration: training images for the classifier's int8 row; None leaves it out.
         gpu_result: what benchmarks/gpu_reference.py measured of the classifier, maybe elsewhere.

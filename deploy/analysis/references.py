@@ -31,8 +31,8 @@ class Reference:
     Attributes:
         name: what it is.
         kind: ``measured``, ``modelled`` or ``estimated``.
-        energy_j: joules per inference. low, high: their bounds; high is None where nothing bounds
-            them from above.
+        energy_j: joules per inference.
+        low, high: their bounds; high is None where nothing bounds them from above.
         assumptions: what the figure rests on.
         includes_idle: whether what the device draws without computing is in it, as static power is
             in a chip's figure.

@@ -2,7 +2,7 @@
 
 Every point is an estimate like ``estimate``'s, from what the simulator counts:
 
-- T: the network is run anew at each T.
+- T: the network runs once for each T.
 - Weight bits: with the float network, its integers are made and run anew at each width. Without,
   its weights are cut for the placement alone, the counts stay, and accuracy is unknown.
 - Firing rate: counted messages times a factor, on the placement of the network as it is.
@@ -76,8 +76,10 @@ class Question:
     """What is varied, each around the network as it is.
 
     Attributes:
-        steps: values of T. weight_bits: widths, 1..8. rates: factors on the counted firing rate,
-            from 0 on. chips: names. Any but the chips may be empty.
+        steps: values of T.
+        weight_bits: widths, 1..8.
+        rates: factors on the counted firing rate, from 0 on.
+        chips: names. Any but the chips may be empty.
         rules: how placements count axons and kernels.
     """
 
@@ -132,7 +134,7 @@ def what_if(
         question: what to vary.
         references: joules of one inference to break even with, beside the quantized ANN's.
         seed: of the encoding.
-        network: the float network the graph was quantized from, to quantize it anew.
+        network: the float network the graph was quantized from, quantized again for each width.
         running: threads, memory, device.
         progress: is given the number of images done since its last call.
 

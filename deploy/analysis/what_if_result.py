@@ -58,11 +58,14 @@ class Point:
     """One estimate.
 
     Attributes:
-        axis: what was varied. at: its value. chip: the chip's name.
+        axis: what was varied.
+        at: its value.
+        chip: the chip's name.
         source: ``simulated`` (run as it is), ``quantized anew`` (and run), ``cut for placement``
             or ``scaled`` (another run's counts).
         accuracy: share of right answers where the network was run, else None.
-        found: the estimate's JSON object. reasons: what does not fit.
+        found: the estimate's JSON object.
+        reasons: what does not fit.
         synapse_bits: synaptic memory on all cores.
     """
 
@@ -108,8 +111,10 @@ class BreakEven:
     """Where a chip's energy meets a reference's, as factors on the counted firing rate.
 
     Attributes:
-        chip: its name. against: the reference's.
-        value: from the figures used. low: from the chip's high end and the reference's low one.
+        chip: its name.
+        against: the reference's.
+        value: from the figures used.
+        low: from the chip's high end and the reference's low one.
         high: the other way round.
         spikes_per_step: mean messages of a spiking neuron in a step, at factor 1; None where
             nothing can spike.

@@ -1,7 +1,7 @@
 """Float populations to Loihi's integers: weights, thresholds, biases, and the proof they fit.
 
 For a population with scale s (real = integer * s): weights are rounded to what ``weight_bits``
-hold, ``vth = floor(theta / s)``, ``bias = round(64 b / s)`` and ``v0`` likewise. The scale is the
+hold, ``vth = floor(theta / s)``, ``bias = round(64 b / s)``, ``v0`` as the bias. The scale is the
 smallest that its weights allow (finest rounding), raised where threshold, bias or input would
 leave their widths. Scales are per output channel by default: neurons do not notice, since weights,
 threshold, bias and potential times any constant give the same spikes.

@@ -1,6 +1,6 @@
 """A graph with narrower or wider weights, for what only depends on their width: its cores.
 
-The weights are cut toward zero to what the bits hold, without choosing scales anew as quantizing
+The weights are cut toward zero to what the bits hold, without choosing new scales as quantizing
 does. Such a graph is placed, never run: its answers would be worse than a quantized one's.
 """
 

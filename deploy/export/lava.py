@@ -1,7 +1,7 @@
 """A directory that builds and runs the network's Lava Processes anywhere Lava is installed.
 
 It holds copies of the very files that run Lava here (shim, Processes, builder), their imports made
-local, beside the plan with the weights. It needs lava-nc, NumPy and SciPy, and nothing of ours.
+local, beside the plan with the weights. It needs lava-nc, NumPy and SciPy, not Spikeship.
 """
 
 import os

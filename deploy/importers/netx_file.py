@@ -29,7 +29,8 @@ class Layer:
     """One group of ``/layer``.
 
     Attributes:
-        path: the file. index: number of the group.
+        path: the file.
+        index: number of the group.
         data: its datasets by name, those of its groups as ``neuron/type``.
         notes: what reading it left behind, shared by all layers of a file.
     """

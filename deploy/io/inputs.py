@@ -26,8 +26,9 @@ class Images:
     """Normalised images of one split, each with its index in it.
 
     Attributes:
-        values: float32 (images, *input shape), in memory or read when asked for; of messages,
-            their mean over time. labels: int64 (images,), or None.
+        values: float32 (images, *input shape), in memory or read when asked for; of messages, their
+            mean over time.
+        labels: int64 (images,), or None.
         indices: place of each image in its split; the encoding depends on it.
         data: JSON object: name, mean and std, as networks keep it.
         messages: whole numbers (images, T, *input shape) where the set consists of messages, else

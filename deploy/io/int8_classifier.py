@@ -31,7 +31,8 @@ class OnnxAnn:
     """A classifier that ONNX Runtime runs on the CPU.
 
     Attributes:
-        session: ONNX Runtime's. entry: name of its input.
+        session: ONNX Runtime's.
+        entry: name of its input.
         calibration_images: how many images its ranges were observed on; 0 in float.
     """
 

@@ -46,7 +46,7 @@ def labels_of(dataset: DataSet, split: SplitName) -> Tensor:
     """Class of every image of a split that is trained or chosen on, int64.
 
     Raises:
-        DataError: there are no images, or nobody said their classes.
+        DataError: there are no images, or they have no labels.
     """
     labels = dataset.split(split).labels
     if labels is None:

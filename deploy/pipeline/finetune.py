@@ -125,7 +125,8 @@ def check_finetuning(options: FinetuneOptions) -> None:
     """Refuse options of fine-tuning that do not go together.
 
     Raises:
-        DeployError: names them. OptionError: likewise.
+        DeployError: names them.
+        OptionError: likewise.
     """
     if options.chip is not None and options.weight_bits is None:
         raise DeployError("--chip: has no meaning without --weight-bits; leave it out")

@@ -1,6 +1,6 @@
 """The comparison as one self-contained HTML file, and as a table for the terminal.
 
-Every number is said to be measured, modelled or estimated, and no column mixes the three: what
+Every number is marked as measured, modelled or estimated, and no column mixes the three: what
 the chip would take (estimated) and what the GPU takes (measured or modelled) stand in columns of
 their own.
 """

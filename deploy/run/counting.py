@@ -50,7 +50,8 @@ def count(
         progress: is given the number of images done since its last call.
 
     Raises:
-        ValueError: images the graph cannot take. StateOverflowError: a sum left 24 bits.
+        ValueError: images the graph cannot take.
+        StateOverflowError: a sum left 24 bits.
     """
     recorder = TrafficRecorder(graph)
     found: Evaluation = evaluate_graph(

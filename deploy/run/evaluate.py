@@ -120,7 +120,8 @@ def evaluate_graph(
         address: ``HOST:PORT`` of a Ray cluster; None to start the workers on this machine.
 
     Raises:
-        ValueError: images the graph cannot take. StateOverflowError: a sum left 24 bits.
+        ValueError: images the graph cannot take.
+        StateOverflowError: a sum left 24 bits.
         ClusterError: no workers are to be had, or some images end every worker that gets them.
     """
     order = _Order(graph, seed, steps_of(graph, num_steps, images), running or Running())
@@ -138,7 +139,7 @@ def evaluate_graph(
 def evaluation_of(
     graph: FixedGraph, recording: Recording, images: Images, counts: EventCounts
 ) -> Evaluation:
-    """What a recording, made by whoever, says about its images."""
+    """Accuracy and counts of a recording, whichever engine made it."""
     # an ungated output runs in chip steps; its local ones are the last
     by_step = recording.scores_by_step(graph)[:, -recording.num_steps :]
     steps = np.full(len(by_step), recording.num_steps, dtype=np.int64)

@@ -21,11 +21,12 @@ GRADED_MAX = 127  # of random messages to sigma-delta neurons
 
 @dataclass(frozen=True)
 class Verification:
-    """What a comparison found.
+    """The result of a comparison.
 
     Attributes:
         against: who the simulator was held against.
-        images: number of images. steps: chip steps of each.
+        images: number of images.
+        steps: chip steps of each.
         spikes_compared: spikes the authority recorded, every one of them compared.
         values_compared: neuron-steps compared, silent ones and readout potentials included.
         first_difference: the earliest disagreement, or None.

@@ -1,4 +1,4 @@
-"""What is assumed of a row: sizes, steps, firing rates, and all that nobody said."""
+"""What is assumed of a row: sizes, steps, firing rates, and whatever else the source leaves out."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,10 +16,13 @@ class Assumed:
 
     Attributes:
         row: its name.
-        input: shape of the input. output: size of what is read out. steps: T of an inference.
+        input: shape of the input.
+        output: size of what is read out.
+        steps: T of an inference.
         rates: spikes a neuron and step, of the input and each layer.
         given: those of them that the row gives one by one.
-        rate: of the others. rate_from: where that one comes from.
+        rate: of the others.
+        rate_from: where that one comes from.
         texts: all else.
     """
 

@@ -18,9 +18,12 @@ class Comparison:
     """One measured quantity of a row, per inference, in seconds or joules.
 
     Attributes:
-        row: name of the row. quantity: what was measured.
-        measured: mean of the runs. estimate: what is said of it.
-        runs: how many. spread: standard deviation over them; None where the row says none.
+        row: name of the row.
+        quantity: what was measured.
+        measured: mean of the runs.
+        estimate: the estimate of it.
+        runs: how many.
+        spread: standard deviation over them; None where the row says none.
     """
 
     row: str
@@ -101,8 +104,10 @@ class Tally:
 
     Attributes:
         rows: how many there are.
-        close: within the limits of error. inside: within the range over all firing patterns.
-        inside_even: within the range of the even pattern alone. patterns: how many there are.
+        close: within the limits of error.
+        inside: within the range over all firing patterns.
+        inside_even: within the range of the even pattern alone.
+        patterns: how many there are.
     """
 
     rows: int

@@ -24,8 +24,10 @@ class Device:
     """One device and batch.
 
     Attributes:
-        device: its name. batch: inferences at a time.
-        dynamic_j: measured joules an inference above idle. total_j: with idle.
+        device: its name.
+        batch: inferences at a time.
+        dynamic_j: measured joules an inference above idle.
+        total_j: with idle.
         model: the published model of such a device; None where there is none.
         model_j: what that says of the network, whatever the batch.
     """

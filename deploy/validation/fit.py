@@ -128,10 +128,11 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a row is said to take by constants fitted elsewhere, per inference.
+    """A row's time and energy an inference, by constants fitted to the other rows.
 
     Attributes:
-        time_s: with the host. corrected_j: dynamic joules, host included, after the correction.
+        time_s: with the host.
+        corrected_j: dynamic joules, host included, after the correction.
         total_j: the same with the rise of idle put back, over the estimated time; its range
             holds both readings of the rise.
     """

@@ -18,8 +18,10 @@ class Measured:
 
     Attributes:
         runs: how many were averaged.
-        time_s: seconds of the whole inference. chip_time_s: of the chip's part.
-        host_time_s: of the host's part. time_spread_s: standard deviation over the runs.
+        time_s: seconds of the whole inference.
+        chip_time_s: of the chip's part.
+        host_time_s: of the host's part.
+        time_spread_s: standard deviation over the runs.
         energy_j: by part: ``dynamic`` (all above idle, the host's with it), ``chip`` (neuron cores
             alone), ``static``, ``host``.
         energy_spread_j: standard deviation of ``dynamic`` over the runs, from those of power and

@@ -11,7 +11,7 @@ from spikeship.hw_models.cost.host_share import host_ends
 
 
 class OwnRow(NamedTuple):
-    """What is said of a row.
+    """The lines of a row.
 
     Attributes:
         name: of the row.
@@ -83,7 +83,7 @@ def _host(case: Case, part: str) -> Span | None:
 
 
 def _part(given: float | None, constant: Span | None) -> tuple[Span, str]:
-    """The host's part of time or energy, and what is to be said of it."""
+    """The host's part of time or energy, with a remark."""
     if given is not None:
         said = "as the row gives it" + (
             "; none was calibrated to compare it with" if constant is None else ""

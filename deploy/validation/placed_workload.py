@@ -47,7 +47,7 @@ class PlacedWorkload:
         """On the cores that are known, and the fewest for the rest; as ``place`` does without any.
 
         Raises:
-            RowError: it does not fit, or not on the cores that are said.
+            RowError: it does not fit, or not on the cores given.
         """
         try:
             found = place(self.network.graph, self.spec, layer_cores=self.network.cores or None)

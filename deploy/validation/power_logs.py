@@ -81,7 +81,7 @@ def of_device(logs: Path, running: str, idle: str) -> dict[str, Any]:
     Args:
         logs: the checkout's.
         running: name of the run's log, without ending.
-        idle: name of the log of idling, likewise.
+        idle: name of the log taken while idle.
     """
     said = json.loads((logs / "running" / f"{running}.json").read_text())
     read = _metered(logs / "running" / f"{running}.csv")

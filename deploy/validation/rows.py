@@ -27,9 +27,11 @@ class Workload:
     """A network and how it was run.
 
     Attributes:
-        chip: name of the chip. steps: T of one inference.
+        chip: name of the chip.
+        steps: T of one inference.
         pipelined: inferences follow each other without a pause; else each drains alone.
-        input_shape: shape of the input, spikes. input_rate: None for the row's.
+        input_shape: shape of the input, spikes.
+        input_rate: None for the row's.
         layers: in order, each after what feeds it.
         rate: spikes a neuron and step wherever a layer says none; None: fitted, or not needed.
         synops_per_step: synaptic operations of the whole network, from which that rate follows.
@@ -62,10 +64,13 @@ class Row:
     """A measured workload.
 
     Attributes:
-        name: of the row. source: who measured it. note: what else is to be said.
+        name: of the row.
+        source: who measured it.
+        note: remark on the measurement.
         calibrate: whether the constants are fitted to it.
         output: size of what is read out; the last layer's where the row does not say.
-        workload: what ran. measured: what that took.
+        workload: what ran.
+        measured: what that took.
         assumed: what nobody says and the row or the format takes for granted, a text each.
     """
 

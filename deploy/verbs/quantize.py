@@ -47,7 +47,8 @@ def _import(voice: Voice, files: QuantizeFiles, options: QuantizeOptions, data: 
     """Read another framework's integers and write them as ours.
 
     Raises:
-        SpikeshipError: the file cannot be run. DeployError: an option that means nothing here.
+        SpikeshipError: the file cannot be run.
+        DeployError: an option that means nothing here.
     """
     check_writable(files.output)
     graph = imported(files.snn, options, has_data=data is not None)

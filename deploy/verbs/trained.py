@@ -1,4 +1,4 @@
-"""What the verbs that train share: the state of an interrupted run, and what is said at the end."""
+"""What the verbs that train share: the state of an interrupted run, and the lines at the end."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -23,7 +23,8 @@ class Constant:
     """A quantity with its spread and where it comes from.
 
     Attributes:
-        value: the figure used. low, high: the spread of published figures around it.
+        value: the figure used.
+        low, high: the spread of published figures around it.
         unit: SI unit of all three.
         source: who says so, and how the three were chosen where sources differ.
         kind: how the source came by it.
@@ -94,7 +95,8 @@ class Host:
     """What host and embedded processors take for one inference, beside the neuron cores.
 
     Attributes:
-        seconds: an inference's time outside the chip's steps. joules: its energy.
+        seconds: an inference's time outside the chip's steps.
+        joules: its energy.
         num_steps: T of all inferences that these were measured on, where nothing tells a constant
             an inference from a constant a step; None where they are known to be an inference's.
     """
@@ -124,7 +126,8 @@ class ChipSpec:
         max_delay: steps by which a synapse can delay beyond the usual next step.
         message_bits: payload of a spike; 1 where a spike carries no number.
         kernel_rule: how the weights of a convolution are taken to be stored.
-        energy: joules an event. time: seconds an event.
+        energy: joules an event.
+        time: seconds an event.
         barriers: ``(tiles, seconds)``: end-of-step barrier for up to that many tiles, ascending.
         static_power: watts of one chip whatever it does.
         host: time and energy beside the neuron cores; None where nothing was measured.

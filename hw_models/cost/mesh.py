@@ -46,7 +46,8 @@ class Mesh:
     """Where the cores of a placement lie.
 
     Args:
-        chips: chip of every core. tiles: (x, y) of every core's router, (cores, 2).
+        chips: chip of every core.
+        tiles: (x, y) of every core's router, (cores, 2).
     """
 
     def __init__(self, chips: Array, tiles: Array) -> None:

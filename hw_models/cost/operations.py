@@ -25,8 +25,10 @@ class Arriving:
     """What arrives at a target's cores ``delay`` steps after it was sent.
 
     Attributes:
-        delay: steps. synops: operations at stored weights, (cores, steps sent). words: words of
-            synaptic memory read. messages: messages received.
+        delay: steps.
+        synops: operations at stored weights, (cores, steps sent).
+        words: words of synaptic memory read.
+        messages: messages received.
     """
 
     delay: int

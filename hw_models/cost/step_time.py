@@ -65,7 +65,8 @@ class Bottleneck:
     """What decides the time of most of a sample.
 
     Attributes:
-        limit: what the steps that it decides take longest for. steps: chip steps by limit.
+        limit: what the steps that it decides take longest for.
+        steps: chip steps by limit.
         core: index of the core that is the busiest for the longest time, and which it is.
         layer_steps: chip steps in which each layer has the busiest core.
         share: of all steps' time, that of the steps with this limit.

@@ -28,7 +28,8 @@ class Incoming:
 
     Attributes:
         synapse: the object.
-        messages: non-zero messages of its source. sources: neurons of its source.
+        messages: non-zero messages of its source.
+        sources: neurons of its source.
         connected: operations at its stored weights.
         macs: multiply-accumulates of one pass of the same layer in an ANN: existing synapses,
             none on padding; an average pool before it and a skip that only adds cost nothing.

@@ -42,10 +42,13 @@ class ModelEnergy:
     """What a published model says of a network, per inference; an estimate, nothing measured.
 
     Attributes:
-        model: the model's name. source: who published it.
-        counts: what it counts, in a line. leaves_out: what it does not.
-        energy_j: joules. low, high: the same with every constant at the low and the high end of
-            its published spread; None where the source gives none.
+        model: the model's name.
+        source: who published it.
+        counts: what it counts, in a line.
+        leaves_out: what it does not.
+        energy_j: joules.
+        low, high: the same with every constant at the low and the high end of its published spread;
+            None where the source gives none.
         components: joules by kind of event.
         layers: one row a node.
         ann_energy_j: joules of the ANN that the model sets beside it; None where it has none.

@@ -18,7 +18,8 @@ class Piece:
     """Some images' values over some local steps, in the engine's order.
 
     Attributes:
-        images: which. begin: first local step.
+        images: which.
+        begin: first local step.
         values: (images, steps, neurons); 0/1 values as bits, packed along the neurons.
         packed: whether they are.
     """
@@ -49,7 +50,10 @@ class Activity(Mapping[str, NDArray[Any]]):
     """By node name (images, T + D, *shape) in chip steps, unpacked each time it is asked for.
 
     Args:
-        graph: the graph. images: how many. num_steps: T. pieces: by node name.
+        graph: the graph.
+        images: how many.
+        num_steps: T.
+        pieces: by node name.
         start: of states, by node name what they are before the node's first step, (neurons,) or
             one; they keep their last value after it, as a readout does. None for messages, which
             are 0 outside the node's steps.

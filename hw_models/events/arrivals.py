@@ -18,9 +18,11 @@ class Arrival:
     """Events that a synapse object's messages cause ``delay`` steps after they were sent.
 
     Attributes:
-        synapse: the object. delay: in steps.
+        synapse: the object.
+        delay: in steps.
         effective: synapses of non-zero weight that a message of each source neuron meets, of the
-            source's shape. connected: all synapses it meets.
+            source's shape.
+        connected: all synapses it meets.
         kinds: which counts these are.
     """
 

@@ -71,7 +71,8 @@ class LayerCounts:
     """What one node received and did, summed over the images counted; arrays are (chip_steps,).
 
     Attributes:
-        name: name of the node. neurons: its neurons.
+        name: name of the node.
+        neurons: its neurons.
         spikes: its own spikes, at the step in which it fires.
         effective: operations arriving at non-zero weights, at the step in which they arrive.
         connected: operations arriving at all stored weights.
@@ -144,7 +145,8 @@ class EventCounts:
     """Events of a network, summed over the images counted; ``a + b`` merges two batches.
 
     Attributes:
-        num_steps: T. chip_steps: T + D.
+        num_steps: T.
+        chip_steps: T + D.
         images: number of images counted, at least 1.
         input_spikes: non-zero input messages, (num_steps,).
         layers: one row a node, in the graph's order.

@@ -1,4 +1,4 @@
-"""Recording: what every node did in every chip step, comparable whoever ran it."""
+"""Recording: what every node did in every chip step, the same from every engine."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +16,8 @@ class Recording:
     """Activity of a run, in chip steps: index k is Lava step k + 1.
 
     Attributes:
-        num_steps: T. input: messages, (images, T, *shape).
+        num_steps: T.
+        input: messages, (images, T, *shape).
         nodes: by node name (images, T + D, *shape): 0/1 spikes, graded messages of sigma-delta
             neurons, or the readout's potential.
         rails: by node name how many neuron-steps met the lower and the upper rail; empty where

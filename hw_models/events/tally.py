@@ -98,7 +98,8 @@ class Tally:
     """Counts what messages cause.
 
     Args:
-        graph: the graph. arrival: one of its arrivals.
+        graph: the graph.
+        arrival: one of its arrivals.
     """
 
     def __init__(self, graph: FixedGraph, arrival: Arrival) -> None:

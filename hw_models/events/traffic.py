@@ -26,8 +26,9 @@ class Means(Mapping[str, Sent]):
     """Means over images, each divided when it is asked for.
 
     Args:
-        sums: whole numbers over all images, by name, (steps, *shape); float32 holds them up to
-            2^24 images. images: how many.
+        sums: whole numbers over all images, by name, (steps, *shape); float32 holds them up to 2^24
+            images.
+        images: how many.
     """
 
     def __init__(self, sums: Mapping[str, Sent], images: int) -> None:

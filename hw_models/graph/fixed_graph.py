@@ -43,7 +43,7 @@ class FixedGraph:
         nodes: neurons and, last, the readout (or, read from a file, a last neuron), in an order
             in which every forward synapse leads from an earlier to a later one.
         synapses: all connections.
-        num_steps: the T it was made for; None where the file said none.
+        num_steps: the T it was made for; None where the file has none.
         gated: whether nodes run only in their own T steps (everything we make) or in every chip
             step from 1 on (graphs read from ``.net`` files).
         metadata: JSON values only: provenance, data, what the float network said.

@@ -95,7 +95,8 @@ class Neuron(_Named):
         vth: threshold, weight units, per neuron or broadcast (17 bits).
         du: decay of the current (4095: none kept, pure integration).
         dv: decay of the potential (0: no leak), per neuron or broadcast.
-        bias_mant: bias mantissa, signed 13 bits. bias_exp: its exponent, 0..7.
+        bias_mant: bias mantissa, signed 13 bits.
+        bias_exp: its exponent, 0..7.
         v0: potential at the start of a sample, in units of v (64 to a weight unit).
         reset: ``subtract`` (soft) or ``zero`` (hard).
         refractory: steps after a spike in which the neuron rests, at most 63.
@@ -166,7 +167,8 @@ class Delta(_Named):
         name: name of the node.
         shape: shape of the population.
         vth: threshold, before the shift, per neuron or broadcast.
-        spike_exp: fraction bits of a message. state_exp: further fraction bits of the state.
+        spike_exp: fraction bits of a message.
+        state_exp: further fraction bits of the state.
         cum_error: whether deltas that were not sent add up until they are.
         scale: real message = message * scale, per channel or one.
     """
@@ -208,7 +210,8 @@ class SigmaDelta(_Named):
         vth: threshold, before the shift, per neuron or broadcast.
         bias: before the shift, per neuron or broadcast.
         activation: ``relu``, or ``unit`` for none.
-        spike_exp: fraction bits of a message. state_exp: further fraction bits of the state.
+        spike_exp: fraction bits of a message.
+        state_exp: further fraction bits of the state.
         cum_error: whether deltas that were not sent add up until they are.
         scale: real message = message * scale, per channel or one.
     """

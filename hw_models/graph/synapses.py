@@ -22,7 +22,8 @@ class Synapse:
 
     Attributes:
         name: name of the layer the weights came from.
-        source: name of the node it reads. target: name of the node it feeds.
+        source: name of the node it reads.
+        target: name of the node it feeds.
         delay: Lava steps from a message to its arrival, at least 1 (0: an Identity's alone).
         pool: side of the square sum-pool applied to the messages first (1: none).
         weight_exp: power of two applied to the sum (floor for negative exponents).
@@ -181,7 +182,9 @@ class Sparse(Synapse):
     """A sparse matrix (out, in) in compressed rows, both ends flattened in torch's order.
 
     Attributes:
-        data: weights. indices: column of each. indptr: where each row starts.
+        data: weights.
+        indices: column of each.
+        indptr: where each row starts.
         columns: number of inputs (after the pool).
     """
 

@@ -72,7 +72,8 @@ class MessageSource(AbstractProcess):
     Args:
         shape: shape of a message in Lava's axes.
         messages: path of an ``.npy`` file of shape (samples * num_steps, neurons), integers.
-        num_steps: T. period: T + D.
+        num_steps: T.
+        period: T + D.
         progress: path of an ``.npy`` file of one int64 that counts the steps begun, or "".
     """
 
@@ -233,7 +234,8 @@ class Accumulator(AbstractProcess):
     """The readout: adds up its input and bias in 32 bits; no shift, threshold or spike.
 
     Args:
-        shape: shape in Lava's axes. bias: integer array of that shape, weight units.
+        shape: shape in Lava's axes.
+        bias: integer array of that shape, weight units.
         depth, num_steps, period, gated: see Window.
         record: path of an ``.npy`` file (steps, neurons) of int32, or ""; so is potentials.
     """

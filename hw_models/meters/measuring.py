@@ -26,7 +26,8 @@ class Timing:
     Attributes:
         seconds: least duration of the work.
         idle_seconds: duration of each of the two idle readings.
-        clock: seconds since some moment. sleep: waits so many seconds.
+        clock: seconds since some moment.
+        sleep: waits so many seconds.
 
     Raises:
         MeterError: work of less than 10 s or more than 120 s, or no idle time.
@@ -47,12 +48,15 @@ class Timing:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a counter said of repeated work.
+    """A counter's figures of repeated work.
 
     Attributes:
-        device: what did the work. counter: what counted.
-        inferences_per_call: batch size. calls: how often the work was done.
-        elapsed_s: seconds they took. drawn_j: joules they drew, idle power included.
+        device: what did the work.
+        counter: what counted.
+        inferences_per_call: batch size.
+        calls: how often the work was done.
+        elapsed_s: seconds they took.
+        drawn_j: joules they drew, idle power included.
         idle_before_w, idle_after_w: power of the idle device before and after them.
         interval_s: seconds between two renewals of the counter.
         state: of the device, while it worked.
@@ -176,7 +180,8 @@ class BatchSearch:
 
     Attributes:
         measurements: one a batch.
-        ended: why the search did. failure: what the next batch ended with, where it failed.
+        ended: why the search did.
+        failure: what the next batch ended with, where it failed.
     """
 
     measurements: tuple[Measurement, ...]

@@ -11,7 +11,7 @@ POWERCAP = Path("/sys/class/powercap")
 
 @dataclass
 class _Package:
-    """One package's counter: what it said last, and the microjoules counted since the first."""
+    """One package's counter: its last value, and the microjoules counted since the first."""
 
     name: str
     path: Path

@@ -46,7 +46,8 @@ class Link:
 
     Attributes:
         synapse: the synapse.
-        axons: its axons. messages: the same with an axon a source neuron, as messages go.
+        axons: its axons.
+        messages: the same with an axon a source neuron, as messages go.
         rate: messages that a mean source neuron sends in a mean step.
     """
 
@@ -66,8 +67,10 @@ class Layer:
     """A node with its demand.
 
     Attributes:
-        name: of the node. shape: its shape.
-        compartments: of one neuron. state_bits: of one neuron.
+        name: of the node.
+        shape: its shape.
+        compartments: of one neuron.
+        state_bits: of one neuron.
         channel_bits: synaptic memory that a core takes once for every channel it holds.
         neuron_bits: synaptic memory that it takes for every neuron.
         seconds: time of every neuron's operations, updates and spikes in a mean step.

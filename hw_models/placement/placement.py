@@ -64,11 +64,13 @@ class Core:
         layer: name of the node.
         channels, rows, columns: half-open ranges of its neurons; a flat node of N neurons has
             channels 0..N, one row and one column.
-        chip: index of its chip. tile: x (E-W) and y (N-S) of its router in the chip's mesh.
+        chip: index of its chip.
+        tile: x (E-W) and y (N-S) of its router in the chip's mesh.
         compartments: compartments its neurons take.
-        synapse_bits: bits of synaptic memory. state_bits: bits of state and counters.
-        input_axons: axons that end here. output_axons: axons that start here, one for each core
-            a message goes to.
+        synapse_bits: bits of synaptic memory.
+        state_bits: bits of state and counters.
+        input_axons: axons that end here.
+        output_axons: axons that start here, one for each core a message goes to.
     """
 
     layer: str
@@ -114,7 +116,7 @@ class PlacedLayer:
         row_tiles, column_tiles: pieces its rows and columns are cut into.
         compartments: compartments that one of its neurons takes.
         limit: which limit of a core forced that many cores; ``none`` where one core is enough,
-            ``time`` where spare cores made the layer faster, ``given`` where the number was said.
+            ``time`` where spare cores made the layer faster, ``given`` for a number from the user.
         cores: groups in order, in them rows, in them columns.
     """
 
@@ -133,7 +135,9 @@ class Misfit:
 
     Attributes:
         layer: name of the node; empty where it is the whole network.
-        limit: the limit. need: what it would take. have: what there is, in the limit's unit.
+        limit: the limit.
+        need: what it would take.
+        have: what there is, in the limit's unit.
         change: the smallest change with which it fits, as a request.
         assumed: whether the limit itself is an assumption.
     """

@@ -51,7 +51,7 @@ def sizes(size: int, pieces: int) -> Ints:
 
 
 def piece_counts(size: int) -> Ints:
-    """Numbers of pieces worth trying: for every largest piece the fewest that reach it."""
+    """Numbers of pieces to try: for every largest piece the fewest that reach it."""
     return np.unique(-(-size // np.arange(1, size + 1, dtype=np.int64)))
 
 

@@ -40,7 +40,8 @@ class Wire(ABC):
     """A synapse between two nodes as they may be split.
 
     Attributes:
-        synapse: the synapse. source, target: shapes of its ends.
+        synapse: the synapse.
+        source, target: shapes of its ends.
         population: whether axons are shared where the synapse's kind allows it.
         copies: 2 where ON and OFF channels of the input carry its messages, else 1; no core sends
             those.
@@ -156,7 +157,7 @@ class OneToOneWire(FactoredWire):
 
 
 class SparseWire(Wire):
-    """A matrix: counted from its entries for every split anew."""
+    """A matrix: counted from its entries for each split."""
 
     def __init__(self, synapse: Sparse, *rest: Any) -> None:
         super().__init__(synapse, *rest)

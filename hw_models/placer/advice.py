@@ -1,4 +1,4 @@
-"""Advice: the smallest single change with which a graph fits, found by placing it with each."""
+"""Advice: the smallest single change with which a graph fits; each is tried by placing it."""
 
 from collections.abc import Callable
 

@@ -32,7 +32,8 @@ class Problem:
     """What is placed.
 
     Attributes:
-        graph: the network. rules: how axons and kernels are counted.
+        graph: the network.
+        rules: how axons and kernels are counted.
         rates: messages a step of every sending node's neurons.
         given: cores of layers that take so many, no fewer and no more.
     """

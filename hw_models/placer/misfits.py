@@ -33,7 +33,7 @@ def misfits(
         splits: theirs.
         max_chips: chips there are, where they are bounded.
         cores: cores there are, where they are bounded.
-        given: cores that layers were said to have.
+        given: cores of layers, where the user gave a number.
     """
     problem = replace(problem, given=given or {})
     broken = _broken(problem.graph, chip, made, splits)

@@ -27,7 +27,8 @@ class OneMore:
     """The next larger split of a layer.
 
     Attributes:
-        layer: its name. split: channel groups, row tiles and column tiles.
+        layer: its name.
+        split: channel groups, row tiles and column tiles.
         cores: how many more than before; 1 where the layer can be cut so.
         seconds: that a sample's chip steps take less; negative where they take longer.
         chips: that are needed beyond those there are.

@@ -43,7 +43,7 @@ def impossible(
 
 
 class Options:
-    """The splits of a layer worth trying, fewest cores first, given its neighbours' splits.
+    """The splits of a layer to try, fewest cores first, given its neighbours' splits.
 
     Args:
         layer: the layer.

@@ -33,7 +33,7 @@ def place(
 ) -> Placement:
     """Place every layer of a graph on cores of a chip.
 
-    Each layer takes the fewest cores found that keep all limits of a core, cut so that its busiest
+    Each layer takes the fewest cores that keep all limits of a core, cut so that its busiest
     core is the fastest and then so that the fewest messages are sent. The search is greedy: it may
     miss a placement of fewer cores. Spare cores of the chips that are taken anyway then go one by
     one to the layer that decides most of the time. Of the stages on this way the fastest is taken:
@@ -103,7 +103,7 @@ def _spread(
     most: int,
     traffic: Traffic | None,
 ) -> Splits:
-    """The fastest splits found onto ``most`` cores or fewer."""
+    """The fastest splits onto ``most`` cores or fewer, of those tried."""
     if traffic is None:
         return min(stages(made, chip, splits, most), key=lambda stage: stage.seconds).splits
     timer = Timer(problem.graph, chip, problem.rules, made, traffic)

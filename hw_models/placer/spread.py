@@ -77,7 +77,9 @@ class _Further:
     """More cores for a layer.
 
     Attributes:
-        layer: its name. split: its next split. cores: how many more it takes.
+        layer: its name.
+        split: its next split.
+        cores: how many more it takes.
         busiest: time of the busiest core then in a mean step, of the layer and its neighbours.
     """
 

@@ -29,7 +29,7 @@ class ResNet:
         channels: of the first stage.
         paper: whether stem and head are the paper's.
         batch_norm: whether one follows each convolution where nobody says.
-        start: likewise the first weights.
+        start: the first weights, by name.
     """
 
     blocks: Sequence[int]

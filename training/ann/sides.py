@@ -1,4 +1,4 @@
-"""Kernel sizes, strides and the like: one number for both sides of an image, or one for each."""
+"""Kernel sizes, strides and paddings: one number for both sides of an image, or one for each."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -29,7 +29,7 @@ class Vgg:
         head: the dense layers where none are asked for: the paper's three, or one behind a global
             average pool.
         batch_norm: whether one follows each convolution where nobody says.
-        start: likewise the first weights.
+        start: the first weights, by name.
         shrinks: whether channels go with the side of the image and, within 128 and ``hidden``,
             dense layers keep half as many units as the first has inputs. Otherwise channels stay,
             and images of more than 32 x 32 get one more pool before the dense layers.

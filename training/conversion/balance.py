@@ -94,7 +94,7 @@ class Firing:
 
     @torch.no_grad()
     def threshold(self, name: str) -> MessageScale:
-        """Balance a neuron on its weighted input, and let it fire with what is found.
+        """Balance a neuron on its weighted input, and let it fire with that threshold.
 
         Neurons are to be asked for once each, in the network's order.
 
@@ -116,7 +116,7 @@ class Firing:
 def positive(name: str, found: NDArray[Any], what: str) -> MessageScale:
     """Return a layer's one threshold, or those of its channels with shape (channel, 1, 1).
 
-    A channel for which none was found, because it stays silent, gets the layer's largest.
+    A silent channel, which has none, gets the layer's largest.
 
     Raises:
         BalanceError: no threshold is positive.

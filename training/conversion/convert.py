@@ -68,7 +68,7 @@ def convert(
             largest. Give the training set's where the images are only some of it.
         balance: ``max`` or ``percentile:P`` with 0 < P <= 100 of the weighted input over all
             steps, neurons and images; ``mse``, the threshold that leaves the smallest mean squared
-            error of the ANN's activations said in T steps; or ``analytic``, the level at which
+            error of the ANN's activations coded in T steps; or ``analytic``, the level at which
             each activation of the ANN clips (ClippedReLU, QCFS).
         per_channel: a threshold for each channel of a convolution; not with ``analytic``.
         balance_steps: steps to balance over; at least T of them are taken. In a few steps spikes

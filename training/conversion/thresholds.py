@@ -51,7 +51,7 @@ def mse_levels(
     per_channel: bool = False,
     batch_size: int | None = None,
 ) -> dict[str, MessageScale]:
-    """Thresholds that leave the smallest mean squared error of activations said in T steps.
+    """Thresholds that leave the smallest mean squared error of activations coded in T steps.
 
     A neuron of threshold theta whose input comes evenly sends an activation a as
     ``theta / T * clamp(floor(a * T / theta + start), 0, T)``. Candidates are the 128ths of a

@@ -104,7 +104,7 @@ class Split:
     Attributes:
         images: uint8 (0..255) or float32, shape (images, channel, height, width) or
             (images, features); messages are int8, with T after the images.
-        labels: class of every image, int64, shape (images,), or None where nobody said.
+        labels: class of every image, int64, shape (images,), or None without labels.
     """
 
     images: Samples
@@ -130,7 +130,7 @@ class DataSet:
         test: held-out images, or None.
         classes: number of classes; 0 where there are no labels.
         mean: of each channel over the training images, after scaling to 0..1.
-        std: likewise the standard deviation.
+        std: standard deviation, in the same form.
         validation: images to choose a model by, or None; see ``with_validation``.
         num_steps: T of the messages; None for images.
         augmentation: how ``augment.training_images`` varies the training images.

@@ -155,7 +155,7 @@ class EpochMetrics:
     Attributes:
         epoch: number of the epoch, from 1.
         loss: mean over the samples, as they were seen during training.
-        accuracy: fraction of the samples, 0..1, likewise.
+        accuracy: fraction of the samples, 0..1, averaged in the same way.
         seconds: how long it took, without validation.
         validation: what the run's ``validate`` gave after it; None where there is none.
     """

@@ -36,7 +36,7 @@ def generator_states(device: torch.device) -> dict[str, Tensor]:
 
 
 def restore_generators(states: dict[str, Tensor], device: torch.device) -> None:
-    """Bring the generators to where :func:`generator_states` found them.
+    """Set the generators to the states that :func:`generator_states` returned.
 
     The state of a CUDA device's generator is left out where there is none of it, or no device.
     """

@@ -52,7 +52,7 @@ def fit(
 ) -> list[EpochMetrics]:
     """Train ``model`` in place; it ends where it began (device) and in eval mode.
 
-    All generators (Python, NumPy, torch) are seeded anew from (seed, epoch) when an epoch begins,
+    All generators (Python, NumPy, torch) are seeded from (seed, epoch) when an epoch begins,
     and kept in states written within one. So a run that was killed, at any moment, ends on a CPU
     with the same bits as one never interrupted, whatever ``images_of``, ``loss`` and dropout draw.
 
@@ -72,7 +72,7 @@ def fit(
             (batch, classes) for a batch.
         purpose: JSON object of what else makes this run another than others.
         state_path: where to keep the state, after every epoch and every
-            ``config.checkpoint_every`` steps; a state found there of the same run (recipe, number
+            ``config.checkpoint_every`` steps; a state there of the same run (recipe, number
             of processes, labels, modules and weights it started from, purpose, and some images,
             which ``images_of`` is asked for once) is resumed. Images that are varied on another
             kind of device are others.

@@ -49,7 +49,7 @@ class MetricsLog:
 
     Args:
         folder: where to; made if it is not there.
-        resumed: whether the run goes on from a state, so that files found there are its own.
+        resumed: whether the run goes on from a state, so that files in the folder are its own.
 
     Raises:
         FitError: the folder holds metrics and the run is a new one.

@@ -54,7 +54,7 @@ def recipe_for(
         dataset: the set.
         paper: whether it is the paper's.
         settings: fields of :class:`FitConfig` to set otherwise.
-        variation: fields of :class:`Variation` likewise.
+        variation: fields of :class:`Variation`, other than its defaults.
         label_smoothing: likewise.
 
     Raises:
@@ -84,7 +84,7 @@ def fast_precision(device: str, input_shape: tuple[int, ...]) -> Precision:
 
     Args:
         device: ``cpu`` or ``cuda``.
-        input_shape: of one image; below a side of 32 a step takes no time worth saving.
+        input_shape: of one image; below a side of 32 steps are short in any precision.
     """
     if input_shape[-1] < _FULL_SIDE:
         return "32-true"

@@ -46,7 +46,7 @@ class TrainingState:
 
 
 def save_state(path: Path, state: TrainingState) -> None:
-    """Write the state of a training run; whoever reads sees the old file or the whole new one."""
+    """Write the state of a training run; a reader sees the old file or the whole new one."""
     tensors = _under("model", state.model) | _under("best", state.best)
     tensors |= _under("average", state.average)
     for index, values in state.optimizer.items():

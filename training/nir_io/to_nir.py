@@ -43,7 +43,7 @@ def to_nir(snn: SpikingNetwork) -> nir.NIRGraph:
     scales and exponents in the metadata.
 
     Raises:
-        FormError: layers that no spiking network of ours has.
+        FormError: a layer that a spiking network cannot have.
         ToNirError: neurons that differ in their reset or decide in the paper's frame, or dropout
             that only some of the readers of a layer see.
     """

@@ -44,7 +44,7 @@ def quantization_aware(snn: SpikingNetwork, graph: FixedGraph) -> SpikingNetwork
 
     Raises:
         GridError: a graph that was not made from this network.
-        FormError: layers that no spiking network of ours has.
+        FormError: a layer that a spiking network cannot have.
     """
     grid = IntegerGrid.of(graph)
     aware = in_integers(in_real_numbers(snn), grid)
@@ -64,7 +64,7 @@ def in_integers(snn: SpikingNetwork, grid: IntegerGrid) -> SpikingNetwork:
 
     Raises:
         GridError: the grid is not this network's.
-        FormError: layers that no spiking network of ours has.
+        FormError: a layer that a spiking network cannot have.
     """
     network = _aware(snn.network, grid)
     return _like(snn, network, snn.ranges, IntegerReadout(grid, network.output))

@@ -1,7 +1,7 @@
 """Rounding of weights and biases inside a network that trains, gradients passing straight through.
 
 Parametrizations (``torch.nn.utils.parametrize``): the module keeps its real numbers as parameters,
-and whoever reads ``weight`` or ``bias`` gets what the chip will hold.
+and reading ``weight`` or ``bias`` gives what the chip will hold.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,8 @@ class WeightRounding(nn.Module):
     """Parametrization of a weighted layer's weights: real numbers in, weight units out.
 
     Attributes:
-        grid: weights that its synapse may hold. exponent: of the synapse.
+        grid: weights that its synapse may hold.
+        exponent: of the synapse.
         factor: scale of a message within the average that its pools make.
         unit: real value of the result's unit: 1, for the readout its scale.
     """

@@ -32,7 +32,8 @@ class Block:
     """What some steps gave.
 
     Attributes:
-        scores_by_step: (images, steps, classes), int32. counts: events of these steps.
+        scores_by_step: (images, steps, classes), int32.
+        counts: events of these steps.
         met: neuron-steps at the rails, and wraps, by node name.
     """
 

@@ -24,9 +24,12 @@ class NetworkState:
     """State of all nodes over some images.
 
     Attributes:
-        images: how many. step: steps run so far. num_steps: T of the sample, None for a stream.
-        populations: by node name. late: by name of a sender its last messages, (images, longest
-            delay, neurons). score: of a network without readout, spikes so far.
+        images: how many.
+        step: steps run so far.
+        num_steps: T of the sample, None for a stream.
+        populations: by node name.
+        late: by name of a sender its last messages, (images, longest delay, neurons).
+        score: of a network without readout, spikes so far.
     """
 
     images: int
@@ -51,7 +54,9 @@ class Feed:
     """A synapse of one delay at its target.
 
     Attributes:
-        source: name of the sender. lag: steps its messages arrive later. sums: the synapse.
+        source: name of the sender.
+        lag: steps its messages arrive later.
+        sums: the synapse.
     """
 
     source: str

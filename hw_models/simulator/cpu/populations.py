@@ -39,7 +39,9 @@ class Population(ABC):
     """Neurons of one node.
 
     Attributes:
-        name: name of the node. neurons: how many. sends: dtype of what they send.
+        name: name of the node.
+        neurons: how many.
+        sends: dtype of what they send.
     """
 
     sends: Any = np.int32

@@ -35,8 +35,9 @@ class Events:
     """The non-zero messages of some rows, in order.
 
     Attributes:
-        index: int32, flat position in the row. value: int32. start: int64 (rows + 1,), where each
-            row's events start; all three as the kernels want them.
+        index: int32, flat position in the row.
+        value: int32.
+        start: int64 (rows + 1,), where each row's events start; all three as the kernels want them.
     """
 
     def __init__(self, messages: NDArray[Any]) -> None:
@@ -59,7 +60,9 @@ class EventSums:
     """Sums of a synapse over the messages that are not zero.
 
     Args:
-        synapse: with weights. source: shape of its pooled messages. target: of its target.
+        synapse: with weights.
+        source: shape of its pooled messages.
+        target: of its target.
         bounds: of its weights.
         signed: whether messages may be negative.
     """

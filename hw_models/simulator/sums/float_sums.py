@@ -82,7 +82,9 @@ class FloatSums:
     """Sums of a synapse in float32 or float64.
 
     Args:
-        synapse: convolution or dense. source: shape of its pooled messages. target: of its target.
+        synapse: convolution or dense.
+        source: shape of its pooled messages.
+        target: of its target.
         bounds: of its weights.
         signed: whether messages may be negative.
         dtype: torch.float32 or torch.float64.

@@ -33,9 +33,12 @@ class Int8Sums:
     """Sums of a synapse by 8-bit products.
 
     Args:
-        synapse: convolution or dense. source: shape of its pooled messages. target: of its target.
+        synapse: convolution or dense.
+        source: shape of its pooled messages.
+        target: of its target.
         bounds: of its weights.
-        message: largest magnitude of a message that will come. signed: whether it may be negative.
+        message: largest magnitude of a message that will come.
+        signed: whether it may be negative.
     """
 
     def __init__(

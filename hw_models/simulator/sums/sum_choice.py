@@ -37,7 +37,8 @@ class Work:
     """Size of a synapse.
 
     Attributes:
-        inputs, outputs: neurons, inputs after the pool. products: of one row, padding included.
+        inputs, outputs: neurons, inputs after the pool.
+        products: of one row, padding included.
         weights: how many are stored.
     """
 

@@ -13,9 +13,11 @@ class WeightBounds:
     """Bounds of a synapse's weights, largest over its target neurons.
 
     Attributes:
-        positive: sum of the positive weights into a neuron. negative: of the negative ones, as a
-            magnitude. both: sum of all magnitudes.
-        low: smallest weight, or 0. high: largest weight, or 0.
+        positive: sum of the positive weights into a neuron.
+        negative: of the negative ones, as a magnitude.
+        both: sum of all magnitudes.
+        low: smallest weight, or 0.
+        high: largest weight, or 0.
         step: largest power of two that divides every weight, and so every sum.
     """
 

@@ -31,8 +31,9 @@ class Limit:
     """What may not be passed, and what to say if it is.
 
     Attributes:
-        phase: when the reference looks. most: largest magnitude allowed.
-        says: error for the magnitude found and the number of the chip step, from 1.
+        phase: when the reference looks.
+        most: largest magnitude allowed.
+        says: error for the magnitude and the number of the chip step, from 1.
     """
 
     phase: Phase

@@ -38,8 +38,10 @@ class Chunk:
     """Some images on their way through the graph.
 
     Args:
-        network: the graph on its device. messages: checked, (images, T, *shape).
-        workspace: bytes for intermediate results of the sums. recorder: takes what is kept.
+        network: the graph on its device.
+        messages: checked, (images, T, *shape).
+        workspace: bytes for intermediate results of the sums.
+        recorder: takes what is kept.
     """
 
     def __init__(

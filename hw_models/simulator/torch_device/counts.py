@@ -27,7 +27,9 @@ class DeviceTally:
     """Counts what messages cause.
 
     Args:
-        graph: the graph. arrival: one of its arrivals. device: where to count.
+        graph: the graph.
+        arrival: one of its arrivals.
+        device: where to count.
 
     Attributes:
         synapse: the synapse object.

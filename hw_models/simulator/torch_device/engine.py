@@ -88,7 +88,8 @@ class DeviceEngine:
     """A graph made ready on a device, for many calls.
 
     Args:
-        graph: any graph. device: one of torch's, by name.
+        graph: any graph.
+        device: one of torch's, by name.
 
     Raises:
         ValueError: there is no such device.

@@ -38,11 +38,13 @@ class DeviceNetwork:
     """Everything of a graph that stays the same from run to run, on its device.
 
     Args:
-        graph: any graph. device: where to run it.
+        graph: any graph.
+        device: where to run it.
 
     Attributes:
         groups: node names in the order of the run, those on a common loop together.
-        populations: by node name. feeds: what leads into each node.
+        populations: by node name.
+        feeds: what leads into each node.
         tallies: a counter for each of the graph's arrivals.
         sums_type: by node name, the type that holds all it may be fed in a step.
         last_use: by name of a sender, the place of the last group that reads it.

@@ -55,7 +55,8 @@ class Span:
 
     Attributes:
         first: the chip's number, from 0, of the first one.
-        watch: where to note magnitudes. kept: where to write states, None for nowhere.
+        watch: where to note magnitudes.
+        kept: where to write states, None for nowhere.
     """
 
     first: int

@@ -68,7 +68,8 @@ class FloatProduct:
     """Rows times a matrix, or several of each, in float32 or float64.
 
     Args:
-        weight: (groups, outputs, inputs). bound: largest magnitude of a sum.
+        weight: (groups, outputs, inputs).
+        bound: largest magnitude of a sum.
         device: where to compute.
 
     Raises:
@@ -102,7 +103,8 @@ class Int8Product:
     that all its versions take.
 
     Args:
-        weight: (1, outputs, inputs). device: where to compute.
+        weight: (1, outputs, inputs).
+        device: where to compute.
     """
 
     type = torch.int8

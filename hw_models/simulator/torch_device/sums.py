@@ -51,7 +51,8 @@ class DeviceSums:
     """One synapse on a device, ready to turn messages into sums.
 
     Args:
-        graph: the graph. synapse: one of its synapses, or a part of one with delays.
+        graph: the graph.
+        synapse: one of its synapses, or a part of one with delays.
         device: where to compute.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Finding and reading a publisher's files, with what is wrong said in one line."""
+"""Finding and reading a publisher's files; errors in one line."""
 
 import gzip
 import zlib
