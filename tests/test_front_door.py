@@ -13,7 +13,7 @@ from torch import nn
 
 import spikeship as ss
 from net_files import dense, write_net
-from spikeship.deploy import api
+from spikeship.deploy.api import judge
 from spikeship.deploy.cli.app import main
 from spikeship.deploy.cli.verbs import VERBS
 from spikeship.deploy.options.compare import CompareOptions
@@ -55,7 +55,7 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_compare_has_the_command_lines_defaults() -> None:
-    own = inspect.signature(api.compare).parameters
+    own = inspect.signature(judge.compare).parameters
     shared = [field for field in fields(CompareOptions) if field.name in own]
     assert {field.name for field in shared} >= {"chip", "lava", "int8", "gpu_result"}
     for field in shared:

@@ -38,30 +38,23 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from spikeship.deploy.api import (
-        compare,
-        convert,
-        estimate,
-        export,
-        finetune,
-        load,
-        load_ann,
-        load_data,
-        messages,
-        predict,
-        quantize,
-        save,
-        simulate,
-        stream,
-        trace,
-        train,
-        validate,
-        verify,
-        what_if,
-    )
+    from spikeship.deploy.api.files import export, load, save
+    from spikeship.deploy.api.judge import compare, estimate, validate, what_if
+    from spikeship.deploy.api.make import convert, finetune, quantize, train
+    from spikeship.deploy.api.run import messages, predict, simulate, stream, verify
+    from spikeship.deploy.api.sources import load_ann, load_data, trace
     from spikeship.hw_models.errors import SpikeshipError
 
     __version__: str
+
+_AT = {
+    "SpikeshipError": "hw_models.errors",
+    **dict.fromkeys(("load_ann", "load_data", "trace"), "deploy.api.sources"),
+    **dict.fromkeys(("export", "load", "save"), "deploy.api.files"),
+    **dict.fromkeys(("convert", "finetune", "quantize", "train"), "deploy.api.make"),
+    **dict.fromkeys(("messages", "predict", "simulate", "stream", "verify"), "deploy.api.run"),
+    **dict.fromkeys(("compare", "estimate", "validate", "what_if"), "deploy.api.judge"),
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -71,8 +64,7 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("spikeship")
-    at = "hw_models.errors" if name == "SpikeshipError" else "deploy.api"
-    found = getattr(importlib.import_module(f"spikeship.{at}"), name)
+    found = getattr(importlib.import_module(f"spikeship.{_AT[name]}"), name)
     globals()[name] = found
     return found
 
