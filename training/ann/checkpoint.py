@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from spikeship.hw_models.atomic import replacing
 from spikeship.hw_models.errors import InputError, SpikeshipError
+from spikeship.hw_models.json_text import parse
 from spikeship.training.ann.activations import QCFS, ClippedReLU
 from spikeship.training.ann.vgg import VGGS
 from spikeship.training.ann.zoo import build
@@ -224,7 +225,7 @@ def read_checked(path: Path, kind: str, version: int) -> tuple[dict[str, Any], d
             f"{path}: not a whole safetensors file ({one_line(error)}); make it again"
         ) from error
     try:
-        header = json.loads(metadata[KEY])
+        header = parse(metadata[KEY])
         found = (header["format"], header["version"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(

@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from spikeship.hw_models.errors import SpikeshipError
+from spikeship.hw_models.errors import InputError, SpikeshipError
+from spikeship.hw_models.json_text import parse
 from spikeship.training.quantization.integer_grid import GridError, IntegerGrid
 from spikeship.training.snn.encoding import InputCoding
 from spikeship.training.snn.neurons import Reset
@@ -113,11 +114,9 @@ class NetworkMetadata:
             MetadataError: no JSON, another version, or an entry that is missing or wrong.
         """
         try:
-            entries = json.loads(text)
-        except (TypeError, ValueError) as error:
-            raise MetadataError(
-                f"metadata: is no JSON ({error}); write the graph again with to_nir"
-            ) from error
+            entries = parse(text)
+        except InputError as error:
+            raise MetadataError(f"metadata: {error}; write the graph again with to_nir") from error
         _require(isinstance(entries, dict), "content", type(entries).__name__, "a JSON object")
         version = entries.get("version")
         _require(version == VERSION, "version", version, f"{VERSION}, the one this release reads")
