@@ -109,13 +109,9 @@ def make_folder(folder: Path) -> None:
         OutputError: it cannot be made.
     """
     check_folder(folder)
-    if folder.is_dir():
-        return
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be made ({error.strerror}); choose another") from error
-    made_folders.append(folder)
+    if not folder.is_dir():
+        _make(folder)
+        made_folders.append(folder)
 
 
 def check_folder(folder: Path) -> None:
@@ -133,6 +129,16 @@ def check_folder(folder: Path) -> None:
         )
     if not os.access(there, os.W_OK | os.X_OK):
         raise OutputError(f"{there}: cannot be written to; choose another")
+    if there != folder:  # only trying tells, as in /proc
+        _make(folder)
+        folder.rmdir()
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made ({error.strerror}); choose another") from error
 
 
 @contextmanager

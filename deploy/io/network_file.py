@@ -31,6 +31,7 @@ from spikeship.hw_models.graph import (
     Sparse,
 )
 from spikeship.hw_models.json_text import parse
+from spikeship.training.statistics import check_statistics
 
 FORMAT = "spikeship-fixedgraph"
 VERSION = 2
@@ -118,6 +119,7 @@ def load(path: Path) -> FixedGraph:
 
 
 def _graph(structure: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> FixedGraph:
+    check_statistics(structure["metadata"].get("data") or {})
     return FixedGraph(
         input=Input(**{**structure["input"], "shape": tuple(structure["input"]["shape"])}),
         nodes=tuple(_join(row, arrays) for row in structure["nodes"]),

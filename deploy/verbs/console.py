@@ -20,7 +20,7 @@ from typer.exceptions import Abort, TyperException
 
 from spikeship.deploy.verbs import interrupts
 from spikeship.hw_models.atomic import check_file, check_folder, made_folders, replacing
-from spikeship.hw_models.errors import SpikeshipError
+from spikeship.hw_models.errors import SpikeshipError, one_line
 
 DONE, NO, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 DEBUG = "SPIKESHIP_DEBUG"
@@ -42,11 +42,12 @@ class Voice:
         if not self.quiet:
             words = isinstance(text, str)
             console = Console(stderr=self.json_path == "-", soft_wrap=words, highlight=False)
-            console.print(text, markup=not words)
+            shown = "\n".join(map(one_line, text.split("\n"))) if words else text
+            console.print(shown, markup=not words)
 
     def warn(self, text: str) -> None:
         """Tell the user something that matters, on stderr whatever was asked for."""
-        print(f"spikeship: {text}", file=sys.stderr)
+        print(f"spikeship: {one_line(text)}", file=sys.stderr)
 
     @contextmanager
     def progress(self, total: int, what: str) -> Iterator[Callable[[int], None]]:
@@ -117,5 +118,5 @@ def _fail(line: str) -> int:
 
 def _line(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror or error}"
-    return " ".join(str(error).split())
+        return one_line(f"{error.filename}: {error.strerror or error}")
+    return one_line(str(error))

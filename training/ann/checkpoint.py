@@ -23,6 +23,7 @@ from spikeship.training.ann.activations import QCFS, ClippedReLU
 from spikeship.training.ann.vgg import VGGS
 from spikeship.training.ann.zoo import build
 from spikeship.training.choices import Head, Pooling
+from spikeship.training.statistics import check_statistics
 
 KEY = "spikeship"
 ANN_FORMAT, ANN_VERSION = "spikeship-ann", 1
@@ -108,6 +109,7 @@ def load_ann(path: Path) -> AnnCheckpoint:
         arch, classes = str(header["arch"]), int(header["classes"])
         shape = tuple(int(n) for n in header["input_shape"])
         data, provenance = dict(header["data"]), dict(header["provenance"])
+        check_statistics(data)
         width = float(header.get("width", 1.0))
         # on "meta" nothing is drawn or allocated: the weights come from the file
         with torch.device("meta"):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spikeship.hw_models.errors import SpikeshipError
+from spikeship.hw_models.errors import SpikeshipError, naming
 from spikeship.training.ann.network import INPUT, Add, Layer, Network
 from spikeship.training.ann.sides import sides
 from spikeship.training.nir_io.checksum import CHECKSUM, checksum
@@ -52,6 +52,17 @@ def read_nir(path: Path) -> nir.NIRGraph:
             f"it again, or take {CHECKSUM!r} out of its metadata if the change was meant"
         )
     return graph
+
+
+def load_nir(path: Path) -> SpikingNetwork:
+    """Read a spiking network from a NIR file that carries our metadata.
+
+    Raises:
+        SpikeshipError: as :func:`read_nir` and :func:`from_nir`, with the file's name.
+    """
+    graph = read_nir(path)
+    with naming(path):
+        return from_nir(graph)
 
 
 def from_nir(

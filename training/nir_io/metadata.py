@@ -17,6 +17,7 @@ from spikeship.hw_models.json_text import parse
 from spikeship.training.quantization.integer_grid import GridError, IntegerGrid
 from spikeship.training.snn.encoding import InputCoding
 from spikeship.training.snn.neurons import Reset
+from spikeship.training.statistics import check_statistics
 
 KEY = "spikeship"
 VERSION = 1
@@ -65,6 +66,10 @@ class NetworkMetadata:
         _require(self.reset in ("subtract", "zero"), "reset", self.reset, "subtract or zero")
         _require(math.isfinite(self.dt) and self.dt > 0, "dt", self.dt, "positive")
         _require(self.decay in ("euler", "exact"), "decay", self.decay, "euler or exact")
+        try:
+            check_statistics(self.data)
+        except InputError as error:
+            raise MetadataError(f"metadata: {error}; write the graph again") from error
         for name, p in self.dropout.items():
             _require(0 <= p < 1, f"dropout of {name!r}", p, "a chance, 0 <= p < 1")
         for name, start in self.v0.items():
