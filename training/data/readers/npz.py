@@ -1,5 +1,6 @@
 """Arrays from ``.npz`` files: headers first, then only the rows that are wanted."""
 
+import hashlib
 import math
 import zipfile
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from spikeship.hw_models.memory import check_claim
 
 Array = npt.NDArray[Any]
 MOST_ARRAYS = 10_000
+_OURS = b"spikeship sha256 "
 
 
 class NpzError(InputError):
@@ -86,12 +88,22 @@ def read(path: Path, name: str, rows: int | None = None) -> Array:
     return values.reshape(shape)
 
 
+def checksum(archive: zipfile.ZipFile) -> bytes:
+    """What an archive of ours says in its comment: SHA-256 over its members' names and CRCs."""
+    digest = hashlib.sha256()
+    for info in sorted(archive.infolist(), key=lambda info: info.filename):
+        digest.update(f"{info.filename}|{info.CRC:08x}|{info.file_size}|".encode())
+    return _OURS + digest.hexdigest().encode()
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     if not path.is_file():
         raise NpzError(f"{path}: there is no such file; check the path")
     try:
         with zipfile.ZipFile(path) as archive:
+            if archive.comment.startswith(_OURS) and archive.comment != checksum(archive):
+                raise NpzError(f"{path}: its arrays do not match their checksum; record it again")
             yield archive
     except SpikeshipError:
         raise
