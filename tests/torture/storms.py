@@ -176,9 +176,10 @@ class Storm:
 def _marked(mark: str) -> Iterator[tuple[int, str]]:
     for path in Path("/proc").glob("[0-9]*"):
         try:
-            if f"{MARK}={mark}".encode() in (path / "environ").read_bytes():
-                if (path / "stat").read_text().rpartition(")")[2].split()[0] != "Z":
-                    yield int(path.name), (path / "comm").read_text().strip()
+            marked = f"{MARK}={mark}".encode() in (path / "environ").read_bytes()
+            state = (path / "stat").read_text().rpartition(")")[2].split()[0]
+            if marked and state != "Z":
+                yield int(path.name), (path / "comm").read_text().strip()
         except OSError:
             continue
 
@@ -248,7 +249,8 @@ def _refused_for_room(
     tally.add("tried")
     lines = said.strip().splitlines()
     fits = process.returncode == 0
-    refused = process.returncode == 2 and lines and named in lines[-1] and "room" in lines[-1]
+    says = lines and named in lines[-1] and ("room" in lines[-1] or "free" in lines[-1])
+    refused = process.returncode == 2 and says
     if not (fits or refused) or "Traceback" in said:
         tally.add("unexpected", f"{words}: status {process.returncode}: {said[-300:]}")
 
