@@ -6,7 +6,7 @@ INSTALLED := .venv/.installed
 TYPES := .types/spikeship
 PIP := $(BIN)/python -m pip install
 
-.PHONY: demo test fuzz lint types contract check install clean
+.PHONY: demo test fuzz torture lint types contract check install clean
 
 demo: $(INSTALLED)
 	$(BIN)/spikeship demo --out demo-out
@@ -37,6 +37,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 SEED ?= 0
 fuzz: $(INSTALLED)
 	$(BIN)/python tests/fuzzing/fuzz.py --graphs 13500 --lava 200 --planted 250 --seed $(SEED) --json fuzz-out/run.json
+
+# damaged files, signals over every verb, full disks and long runs, twenty minutes on two cores
+torture: $(INSTALLED)
+	$(BIN)/python tests/torture/torture.py --files 330 --kills 70 --images 2000 --lava 20 --seed $(SEED) --json torture-out/run.json
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

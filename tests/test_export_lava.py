@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,28 @@ def test_the_directory_runs_alone(name: str, tmp_path: Path) -> None:
         assert set(activity.files) == set(expected.nodes)
         for node, values in expected.nodes.items():
             np.testing.assert_array_equal(activity[node], values)
+
+
+def test_names_of_nodes_are_no_arguments(tmp_path: Path) -> None:
+    graph = cases.graph("dense")
+    names = dict(zip((node.name for node in graph.nodes), ("file", "allow_pickle"), strict=False))
+    graph = replace(
+        graph,
+        nodes=tuple(replace(n, name=names.get(n.name, n.name)) for n in graph.nodes),
+        synapses=tuple(
+            replace(s, source=names.get(s.source, s.source), target=names.get(s.target, s.target))
+            for s in graph.synapses
+        ),
+    )
+    export_lava(graph, tmp_path / "net")
+    messages = cases.messages(graph, 1)
+    np.save(tmp_path / "messages.npy", messages)
+    command = [sys.executable, "net/run.py", "messages.npy"]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=120)
+    expected = reference.run(graph, messages)
+    with np.load(tmp_path / "activity.npz") as activity:
+        assert "file" in activity.files and set(activity.files) == set(expected.nodes)
+        np.testing.assert_array_equal(activity["file"], expected.nodes["file"])
 
 
 def test_an_export_replaces_only_an_export(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import gzip
 import json
 import struct
+import subprocess
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -22,9 +23,11 @@ from spikeship.deploy.importers.netx import NetxError, read_netx
 from spikeship.deploy.io import network_file, record_file
 from spikeship.deploy.io.own_inputs import read_own
 from spikeship.hw_models import memory
+from spikeship.hw_models.atomic import OutputError
 from spikeship.hw_models.errors import SpikeshipError, one_line
 from spikeship.hw_models.graph import Dense, FixedGraph, Input, Readout
 from spikeship.hw_models.json_text import DEEPEST, JsonError, parse
+from spikeship.hw_models.lava import runner
 from spikeship.hw_models.memory import MemoryClaimError, check_claim
 from spikeship.hw_models.simulator.simulator import simulate
 from spikeship.training.data.data_set import DataError
@@ -107,6 +110,29 @@ def test_a_net_file_that_reaches_out_is_refused(
         trick(file, "layer/0", secret)
     with pytest.raises(NetxError, match=rf"a\.net: .*{TRICKS[trick]}"):
         read_netx(path)
+
+
+def test_a_full_place_for_temporary_files_is_not_the_networks_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_net(tmp_path / "a.net", [dense([[100, -60], [30, 90]])])
+    full = subprocess.CompletedProcess([], 3, b"", b"28\n")
+    monkeypatch.setattr("subprocess.run", lambda *_, **__: full)
+    with pytest.raises(OutputError, match="no room left for temporary files; .*TMPDIR"):
+        read_netx(path)
+
+
+@pytest.mark.parametrize(
+    ("said", "fix"),
+    [
+        ("OSError: [Errno 28] No space left on device: '/psm_1'", "/dev/shm"),
+        ("OSError: [Errno 24] Too many open files", "ulimit -n"),
+        ("nothing of the kind", ""),
+    ],
+)
+def test_limits_of_the_system_name_a_fix(said: str, fix: str) -> None:
+    found = runner._fix(said)
+    assert (fix in found) if fix else not found
 
 
 @pytest.mark.parametrize("trick", TRICKS, ids=lambda trick: trick.__name__)

@@ -4,6 +4,7 @@ The HDF5 library can crash on a damaged file, and would take a whole program wit
 this file as a script, which may crash alone: ``python hdf5_dump.py NETWORK.net DATA.npz``.
 """
 
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -14,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeship.hw_models.atomic import scratch
-from spikeship.hw_models.errors import InputError, SpikeshipError
+from spikeship.hw_models.errors import InputError, SpikeshipError, one_line
 from spikeship.training.nir_io.hdf5 import check_contained
 
 GROUPS = ("layer", "simulation")
 LIMIT_S = 600.0
+_DAMAGED, _NOT_WRITTEN = 1, 3
 
 
 class DumpError(SpikeshipError, ValueError):
@@ -40,9 +42,13 @@ def dump(path: Path) -> Mapping[str, NDArray[Any]]:
             done = subprocess.run(command, capture_output=True, timeout=LIMIT_S, check=False)
         except subprocess.TimeoutExpired as error:
             raise DumpError(f"reading it takes more than {LIMIT_S:g} s") from error
+        said = done.stderr.decode(errors="replace").split("\n")[0]
+        if done.returncode == _NOT_WRITTEN:
+            number = int(said)
+            raise OSError(number, os.strerror(number), str(target))
         if done.returncode != 0:
-            said = done.stderr.decode(errors="replace").split("\n")[0]
-            raise DumpError(said if done.returncode == 1 and said else "the HDF5 library crashed")
+            known = done.returncode == _DAMAGED and said
+            raise DumpError(said if known else "the HDF5 library crashed")
         with np.load(target, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}
 
@@ -83,10 +89,15 @@ def _plain(values: NDArray[Any]) -> NDArray[Any]:
 
 def _main(source: str, target: str) -> int:
     try:
-        np.savez(target, **read(Path(source)))  # type: ignore[arg-type]
+        found = read(Path(source))
     except Exception as error:  # h5py raises many kinds for a damaged file
-        print(" ".join(str(error).split()), file=sys.stderr)
-        return 1
+        print(one_line(str(error) or type(error).__name__), file=sys.stderr)
+        return _DAMAGED
+    try:
+        np.savez(target, **found)  # type: ignore[arg-type]
+    except OSError as error:
+        print(error.errno, file=sys.stderr)
+        return _NOT_WRITTEN
     return 0
 
 

@@ -25,7 +25,12 @@ class CompareOptions:
         option("--converted", help="The .nir before fine-tuning", show_default="no row"),
     ] = None
     arch: Annotated[
-        str | None, option("--arch", help="package.module:factory", show_default="--ann")
+        str | None,
+        option(
+            "--arch",
+            help="package.module:factory, your own code, which is run.",
+            show_default="--ann",
+        ),
     ] = None
     weights: Annotated[
         Path | None, option("--weights", help="Its .pth state dict.", show_default="none")

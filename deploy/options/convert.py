@@ -17,7 +17,12 @@ class ClassifierFiles:
         Path | None, argument(help=".safetensors or .onnx; or --arch with --weights")
     ] = None
     arch: Annotated[
-        str | None, option("--arch", help="package.module:factory", show_default="none")
+        str | None,
+        option(
+            "--arch",
+            help="package.module:factory, your own code, which is run.",
+            show_default="none",
+        ),
     ] = None
     weights: Annotated[
         Path | None, option("--weights", help="Its .pth state dict.", show_default="none")

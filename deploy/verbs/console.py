@@ -100,6 +100,9 @@ def guarded(run: Callable[[], int | None]) -> int:
         return _fail(_line(error))
     except (KeyboardInterrupt, Abort):
         status = INTERRUPTED
+    except MemoryError as error:
+        asked = f" ({_line(error)})" if str(error) else ""
+        return _fail(f"there is too little memory{asked}; run fewer images with -n, or free some")
     except Exception as error:  # a defect of ours, or of what we call: still one line
         if os.environ.get(DEBUG):
             traceback.print_exc()

@@ -160,9 +160,29 @@ def run_job(job_path: Path, *, stall_s: float = STALL_S, limit_s: float | None =
     if said.get("ok"):
         return float(said["seconds"])
     tail = log.read_text(errors="replace")[-4000:]
-    if "error" in said:
-        raise LavaError(f"Lava: {said['error']}", said.get("details") or tail)
-    raise LavaError(f"Lava: the worker ended with status {worker.returncode} and no word", tail)
+    details = said.get("details") or tail
+    words = said.get("error", f"the worker ended with status {worker.returncode} and no word")
+    raise LavaError(f"Lava: {words}{_fix(f'{words} {tail} {details}')}", details)
+
+
+def _fix(said: str) -> str:
+    """What to do about a limit of the system that Lava met; nothing where it met none."""
+    for words, fix in _FIXES.items():
+        if words in said:
+            return f"; {fix}"
+    return ""
+
+
+# what the system's limits look like in Lava's words
+_FIXES = {
+    "No space left on device": "its messages need room in /dev/shm: free some, or give the "
+    "container more (docker run --shm-size=1g)",
+    "Bus error": "its messages need room in /dev/shm: free some, or give the container more "
+    "(docker run --shm-size=1g)",
+    "Too many open files": "each layer needs open files: allow more (ulimit -n 4096)",
+    "Resource temporarily unavailable": "each layer is a process: allow more (ulimit -u)",
+    "Cannot allocate memory": "there is too little memory: free some, or run fewer images (-n)",
+}
 
 
 def _watch(
