@@ -17,7 +17,7 @@ from spikeship.deploy.analysis.rates import (
     scaled,
     share_beyond,
 )
-from spikeship.deploy.analysis.what_if import Question, _bound, what_if
+from spikeship.deploy.analysis.what_if import Question, _bound, _break_evens, what_if
 from spikeship.deploy.analysis.what_if_result import WhatIf, crossing
 from spikeship.deploy.run.counting import Counted, count, place_on
 from spikeship.hw_models import chips
@@ -174,3 +174,21 @@ def test_neurons_that_were_not_told_apart_are_said_to_be_unknown(own: Counted) -
     even = replace(own, traffic=Traffic.even(own.graph, own.counts))
     (line,) = _bound(even, (1.0,), neuron_rates(even))
     assert line.endswith("which none can: unknown, neurons were not told apart")
+
+
+def test_every_end_meets_the_opposite_one(own: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chip of 1 J at every factor of 1, at its low end half of it and at its high end twice."""
+    joules_at = {"low": 0.5, "value": 1.0, "high": 2.0}
+
+    class Plain:
+        def __init__(self, *_: object) -> None: ...
+
+        def at(self, factor: float, level: str) -> float:
+            return factor * joules_at[level]
+
+    monkeypatch.setattr("spikeship.deploy.analysis.what_if.RateEnergy", Plain)
+    level = reference(0.3, low=0.2, high=0.4)
+    (row,) = _break_evens(own, place_on(own, "loihi1"), [level], None)
+    # 2 f = 0.2, 1 f = 0.3, f / 2 = 0.4
+    found = [end.factor for end in (row.low, row.value, row.high)]
+    assert found == pytest.approx([0.1, 0.3, 0.8])

@@ -116,3 +116,19 @@ def test_bfloat16_autocast_learns_the_same_thing(checkpointing: bool) -> None:
         assert gradient.dtype == torch.float32
         cosine = nn.functional.cosine_similarity(gradient.flatten(), expected[name].flatten(), 0)
         assert cosine > 0.9, (name, cosine)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize("side", [2, 3, 5])
+def test_a_pools_gradient_is_shared_by_its_whole_square(
+    side: int, layout: torch.memory_format
+) -> None:
+    x = torch.zeros(1, 2, 2 * side, side, requires_grad=True)
+    pooled = compact._Pool.apply(x, nn.AvgPool2d(side))  # type: ignore[no-untyped-call]
+    area = side * side
+    sent = torch.tensor([[[[1.0], [2.0]], [[3.0], [4.0]]]]) * area
+    pooled.backward(sent.contiguous(memory_format=layout))
+    assert x.grad is not None
+    squares = x.grad.reshape(2, 2, side, side)
+    expected = torch.tensor([[1.0, 2.0], [3.0, 4.0]])[:, :, None, None].expand_as(squares)
+    torch.testing.assert_close(squares, expected)

@@ -358,3 +358,24 @@ def test_counts_of_another_graph_are_refused(name: str) -> None:
     graph, _ = dense()
     with pytest.raises(CountError, match="are not of this graph"):
         get(name).energy(graph, conv()[1])
+
+
+@pytest.mark.parametrize("kind", ["dense", "conv"])
+def test_lemaires_ann_reads_what_a_pool_by_3_leaves(kind: str) -> None:
+    """A layer behind a pool over 9 places costs its ANN what one on the pooled places costs."""
+
+    def ann_energy(side: int, pool: int) -> float:
+        where: dict[str, Any] = {"name": "s", "source": "input", "target": "n", "pool": pool}
+        synapse: Dense | Conv = Dense(**where, weight=np.full((2, 10**4), 2), delay=2)
+        shape: tuple[int, ...] = (2,)
+        if kind == "conv":
+            synapse, shape = Conv(**where, weight=np.full((2, 1, 1, 1), 2)), (2, 100, 100)
+        node = Neuron("n", shape, vth=np.array(5))
+        graph = FixedGraph(Input("input", (1, side, side)), (node,), (synapse,), num_steps=1)
+        spikes = {"n": np.zeros((1, graph.chip_steps(1), *shape), np.int8)}
+        counts = count_events(graph, spikes, np.ones((1, 1, 1, side, side), np.int64))
+        found = get("lemaire").energy(graph, counts).ann_energy_j
+        assert found is not None
+        return found
+
+    assert ann_energy(300, pool=3) == pytest.approx(ann_energy(100, pool=1), rel=1e-12)

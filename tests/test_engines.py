@@ -225,3 +225,30 @@ def test_a_message_beyond_24_bits_is_an_error() -> None:
     assert sent(6, 1) == [0, top, -2 * top]
     with pytest.raises(reference.StateOverflowError, match="its message reaches 16776704"):
         sent(7, 0)
+
+
+def test_delays_behind_a_pool_belong_to_the_windows_in_torchs_order() -> None:
+    """Two messages into the window at the top right, one into that at the bottom right."""
+    synapse = Dense(
+        name="fc",
+        source="input",
+        target="out",
+        weight=np.array([[2, 20, 60, 200]]),
+        delays=np.array([[0, 1, 2, 5]]),
+        pool=2,
+        delay=2,
+    )
+    source = Input("input", (1, 4, 4), "spikes", signed=False)
+    graph = FixedGraph(source, (Readout("out", (1,)),), (synapse,), gated=False)
+    messages = np.zeros((1, 1, 1, 4, 4), np.int64)
+    messages[0, 0, 0, [0, 1, 3], [2, 3, 2]] = 1
+    # 2 x 20 after 2 + 1 steps, 200 after 2 + 5
+    expected = [0, 0, 0, 40, 40, 40, 40, 240]
+    for found in (
+        reference.run(graph, messages),
+        simulate(graph, messages, record=True).recording,
+    ):
+        assert found is not None
+        assert found.nodes["out"].ravel().tolist() == expected
+    (layer,) = count_events(graph, {}, messages).layers
+    assert layer.connected.tolist() == layer.effective.tolist() == [0, 0, 0, 2, 0, 0, 0, 1]

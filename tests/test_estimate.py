@@ -366,3 +366,16 @@ def test_barrier_follows_the_tiles() -> None:
 def test_constant_outside_its_range_is_refused() -> None:
     with pytest.raises(ValueError, match="must lie in"):
         Constant(3.0, 1.0, 2.0, "J", "nobody", "assumed")
+
+
+def test_an_ungated_network_takes_the_next_image_when_it_is_done_with_one() -> None:
+    """T = 3 and D = 2: 3 steps from image to image where nodes are reset, else all 5."""
+    graph, chip = network(4), round_numbers()
+    open_graph = replace(graph, gated=False)
+    gated, ungated = (
+        estimate(each, counted(each), chip, placement=three_cores(chip))
+        for each in (graph, open_graph)
+    )
+    assert (ungated.num_steps, ungated.chip_steps) == (3, 5)
+    assert ungated.throughput_per_s == pytest.approx(1 / ungated.latency_s)
+    assert gated.throughput_per_s > 1 / gated.latency_s

@@ -1,6 +1,7 @@
 """What estimate prints: operations of the cores and of the host, and who costs less where."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,11 @@ import pytest
 
 from spikeship.deploy.cli.app import main
 from spikeship.deploy.io import network_file as files
-from spikeship.deploy.verbs.estimate import _cheaper_below
+from spikeship.deploy.verbs.console import Voice
+from spikeship.deploy.verbs.estimate import _cheaper_below, _tell
+from spikeship.hw_models import chips
 from spikeship.hw_models.energy_models import get
+from spikeship.hw_models.estimate import estimate
 from spikeship.hw_models.events.counts import EventCounts, count_events
 from spikeship.hw_models.graph import Dense, FixedGraph, Input, Neuron, Readout
 
@@ -89,3 +93,22 @@ def test_who_costs_less_is_told() -> None:
     assert some.break_even.rate is not None
     assert _cheaper_below(some) == f"{some.break_even.rate:.3g}"
     assert _cheaper_below(get("sanafe").energy(*counted(16))) == "–"
+
+
+def test_both_ends_of_a_range_are_printed_with_three_digits(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    graph = direct()
+    spikes = {"one": np.zeros((1, graph.chip_steps(4), 6), np.int8)}
+    counts = count_events(graph, spikes, np.ones((1, 4, 1, 8, 8), np.int8))
+    found = estimate(graph, counts, chips.get("loihi1"))
+    energy = replace(found.energy, dynamic=2.3e-6, static=4.56e-8, low=1.2345e-6, high=6.7891e-6)
+    host = replace(found.host, energy_j=2.3456e-3, low=1.2345e-4, high=6.7891e-3)
+    times = {"latency_s": 3.4567e-3, "latency_low_s": 1.2345e-5, "latency_high_s": 5.6789e-3}
+    shown = replace(found, energy=energy, host=replace(host, **times))
+    _tell(Voice(None, False), shown)
+    first, *others = capsys.readouterr().out.splitlines()
+    assert ": 2.35e-06 J (1.23e-06 to 6.79e-06), " in first
+    (line,) = (line for line in others if line.startswith("host, apart"))
+    assert ": 2.35 mJ (123 µJ to 6.79 mJ), 3.46 ms (12.3 µs to 5.68 ms)" in line
+    assert ": 2.35e-06 J (1.23e-06 to 6.79e-06), " in repr(shown)

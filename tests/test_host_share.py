@@ -10,7 +10,7 @@ from spikeship.hw_models.chips.host import LOIHI1_COLD_STATIC, LOIHI1_HOST, LOIH
 from spikeship.hw_models.cost.host_share import HostShare, host_share
 from spikeship.hw_models.events.counts import count_events
 from spikeship.hw_models.events.traffic import Traffic
-from spikeship.hw_models.graph import Dense, FixedGraph, Input, Readout
+from spikeship.hw_models.graph import Dense, FixedGraph, Input, Neuron, Readout
 
 
 def share(num_steps: int, known: bool = False) -> HostShare:
@@ -56,3 +56,22 @@ def test_a_cold_board_and_the_rise_of_its_idle_make_a_warm_one() -> None:
     assert cold.high + LOIHI1_IDLE_RISE.low == pytest.approx(warm.high)
     # nowhere is the rise in both
     assert cold.value + LOIHI1_IDLE_RISE.value < warm.high < cold.high + LOIHI1_IDLE_RISE.value
+
+
+def test_the_host_multiplies_by_weights_that_are_zero_too() -> None:
+    """A dense product skips none: 2 values that are not 0, 3 outputs, once for all 4 steps."""
+    weight = np.array([[2, 0, 2], [0, 2, 0], [0, 0, 0]], np.int16)
+    graph = FixedGraph(
+        Input("input", (3,), "direct", max_message=9),
+        (Neuron("n", (3,), vth=np.array(5)), Readout("out", (1,))),
+        (
+            Dense(name="a", source="input", target="n", weight=weight),
+            Dense(name="b", source="n", target="out", weight=np.full((1, 3), 2, np.int16)),
+        ),
+        num_steps=4,
+    )
+    spikes = {"n": np.zeros((1, graph.chip_steps(4), 3), np.int8)}
+    counts = count_events(graph, spikes, np.tile([5, 0, -7], (1, 4, 1)))
+    found = host_share(graph, chips.get("loihi1"), Traffic.even(graph, counts), 4)
+    assert found.macs == pytest.approx(2 * 3)
+    assert found.injected_values == 3 * 4

@@ -146,3 +146,72 @@ def test_the_death_of_the_parent(tmp_path: Path, nothing_is_left: set[Path]) -> 
     with _verifying(tmp_path, nothing_is_left) as command:
         command.kill()
         command.communicate(timeout=60)  # the fixture sees to the rest
+
+
+class _Clock:
+    """Time that passes only in ``sleep``, and begins a chip step now and then."""
+
+    def __init__(self, progress: Path, begins: dict[int, int]) -> None:
+        self.now, self.progress, self.begins = 0.0, progress, begins
+        np.save(progress, np.zeros(1, np.int64))
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, _: float) -> None:
+        self.now += 1.0
+        if self.now in self.begins:
+            np.load(self.progress, mmap_mode="r+")[0] = self.begins[int(self.now)]
+
+
+class _Running:
+    """A worker that ends by itself at a time of the clock."""
+
+    def __init__(self, clock: _Clock, end: float) -> None:
+        self.clock, self.end = clock, end
+
+    def poll(self) -> int | None:
+        return None if self.clock.now < self.end else 0
+
+
+def _watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *begins: int, end: int) -> _Clock:
+    """Watch a run whose n-th chip step begins at the n-th time, with a stall limit of 5."""
+    steps = {time: step for step, time in enumerate(begins, 1)}
+    clock = _Clock(tmp_path / "progress.npy", steps)
+    worker: Any = _Running(clock, end)
+    with monkeypatch.context() as patched:
+        patched.setattr(runner, "time", clock)
+        runner._watch(worker, {"progress": str(clock.progress)}, 5.0, None)
+    return clock
+
+
+def test_a_stall_is_measured_from_the_last_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # steps no more than 5 apart, start-up included, are no stall however long all of them take
+    assert _watched(tmp_path, monkeypatch, 5, 9, 14, 19, end=24).now == 24
+    with pytest.raises(runner.LavaError, match=r"for 5 s \(last was step 3\)"):
+        _watched(tmp_path, monkeypatch, 5, 9, 14, 22, end=100)
+    with pytest.raises(runner.LavaError, match=r"for 5 s \(last was step 0\)"):
+        _watched(tmp_path, monkeypatch, 8, end=100)
+
+
+def test_a_stalled_worker_that_hears_no_signal_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It, and the process it started, ignore SIGTERM; both end of themselves only much later."""
+    script = tmp_path / "worker.sh"
+    script.write_text("#!/bin/sh\ntrap '' TERM\necho $$ > \"$3.pid\"\nsleep 9 &\nsleep 9\n")
+    script.chmod(0o755)
+    job = tmp_path / "job.json"
+    np.save(tmp_path / "progress.npy", np.zeros(1, np.int64))
+    paths = {"progress": str(tmp_path / "progress.npy"), "outcome": str(tmp_path / "outcome.json")}
+    job.write_text(json.dumps(paths))
+    monkeypatch.setattr(sys, "executable", str(script))
+    monkeypatch.setattr(runner, "GRACE_S", 0.2)
+    begun = time.monotonic()
+    with pytest.raises(runner.LavaError, match="no chip step has begun for 1 s"):
+        runner.run_job(job, stall_s=1)
+    assert time.monotonic() - begun < 8
+    group = int((tmp_path / "job.json.pid").read_text())
+    assert not any(state not in "ZX" for state in runner._group_states(group))

@@ -255,3 +255,13 @@ def test_messages_of_another_shape_are_refused() -> None:
         snn(torch.zeros(1, 2, 8, 8))
     with pytest.raises(ValueError, match="num_steps must be at least 1, got 0"):
         SpikingNetwork(network(), InputCoding(), 0)
+
+
+def test_a_learnt_threshold_has_a_floor_and_no_ceiling() -> None:
+    """A thousandth of the smallest it began with; what lies above stays as it is."""
+    neuron = SpikingNeuron(torch.tensor([2.0, 4.0, 8.0, 4.0]))
+    neuron.learn(threshold=True)
+    with torch.no_grad():
+        neuron.threshold.copy_(torch.tensor([-1.0, 0.0, 0.5, 1e6]))
+    neuron.constrain()
+    assert neuron.threshold.tolist() == pytest.approx([2e-3, 2e-3, 0.5, 1e6])

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from spikeship.hw_models.graph import Dense, FixedGraph, Input, Readout
 from spikeship.hw_models.graph.layout import permutation
 from spikeship.hw_models.simulator.sums import weight_order
 from spikeship.hw_models.simulator.sums.pooling import pool
@@ -52,3 +53,14 @@ def test_weights_are_turned_part_by_part(
     )
     assert found.dtype == np.int32 and found.flags.c_contiguous
     assert np.array_equal(found, expected.T if turned else expected)
+
+
+def test_a_pooled_message_may_be_as_large_as_its_whole_square() -> None:
+    """Nine messages of at most 5 make 45, and weights of 2 and -4 then at most 6 times that."""
+    synapse = Dense(
+        name="fc", source="input", target="out", weight=np.array([[2, -4]]), pool=3, delay=2
+    )
+    source = Input("input", (1, 3, 6), "spikes", max_message=5)
+    graph = FixedGraph(source, (Readout("out", (1,)),), (synapse,))
+    assert graph.max_message(synapse) == 45
+    assert graph.input_bound("out") == 6 * 45

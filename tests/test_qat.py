@@ -26,6 +26,7 @@ from spikeship.training.finetuning.stdb import finetune, stdb_config
 from spikeship.training.nir_io.from_nir import from_nir, read_nir
 from spikeship.training.nir_io.to_nir import to_nir, write_nir
 from spikeship.training.quantization.integer_grid import GridError
+from spikeship.training.quantization.integers import IntegerNumbers, integer_neuron
 from spikeship.training.quantization.qat import grid_of, in_real_numbers, quantization_aware
 from spikeship.training.snn.encoding import InputCoding, encode
 from spikeship.training.snn.neurons import HeldDropout, Scale, SpikingNeuron
@@ -400,3 +401,31 @@ def test_gradients_are_those_of_plain_autograd(checkpointing: bool) -> None:
     for name, value in aware.named_parameters():
         assert value.grad is not None and bool(value.grad.any())
         torch.testing.assert_close(found[name], value.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_a_threshold_in_units_is_rounded_down_and_held() -> None:
+    """At a scale of 1/4: 0.70 is 2.8 units and so 2; it ends above 1 unit and at 2^15."""
+    scale = torch.full((4,), 0.25, dtype=torch.float64)
+    neuron = integer_neuron(SpikingNeuron(torch.tensor([0.7, 0.75, 1.0, 1.1])), scale)
+    numbers = neuron.numbers
+    assert isinstance(numbers, IntegerNumbers)
+    assert numbers.threshold(neuron).tolist() == [2, 3, 4, 4]
+    neuron.learn(threshold=True)
+    with torch.no_grad():
+        neuron.threshold.copy_(torch.tensor([-1.0, 0.0, 0.7, 1e9]))
+    neuron.constrain()
+    assert numbers.threshold(neuron).tolist() == [1, 1, 2, 2**15]
+    assert neuron.threshold[:2].min() > 0.25
+    assert neuron.threshold.tolist()[2] == pytest.approx(0.7)
+
+
+def test_one_threshold_for_channels_of_different_scales_fits_each() -> None:
+    scale = torch.tensor([0.25, 0.5], dtype=torch.float64)
+    neuron = integer_neuron(SpikingNeuron(0.7), scale)
+    assert isinstance(neuron.numbers, IntegerNumbers)
+    neuron.learn(threshold=True)
+    for given, units in ((-1.0, [2, 1]), (1e9, [2**15, 2**14])):
+        with torch.no_grad():
+            neuron.threshold.fill_(given)
+        neuron.constrain()
+        assert neuron.numbers.threshold(neuron).tolist() == units

@@ -362,3 +362,131 @@ def test_r_that_is_not_one_is_refused() -> None:
 
 def test_few_bits_are_left_for_the_weights() -> None:
     assert [training_room(bits) for bits in (2, 5, 6, 8)] == [1.0, 1.0, 2.0, 2.0]
+
+
+def _chain(*nodes: tuple[str, Any], **metadata: Any) -> nir.NIRGraph:
+    """Nodes one after the other, in 4 time steps of binary messages."""
+    names = [name for name, _ in nodes]
+    said = {"coding": InputCoding("spikes"), "num_steps": 4, "reset": "subtract", **metadata}
+    key = {KEY: NetworkMetadata(**said).to_json()}
+    edges = list(zip(names, names[1:], strict=False))
+    return nir.NIRGraph(dict(nodes), edges, key, type_check=False)
+
+
+def _plain_conv(weight: Any, bias: Any) -> nir.Conv2d:
+    return nir.Conv2d(None, np.asarray(weight, np.float64), 1, 0, 1, 1, np.asarray(bias))
+
+
+@pytest.mark.parametrize(("pools", "area"), [((3,), 9), ((3, 2), 36), ((5,), 25)])
+def test_an_average_pools_divisor_is_its_area(pools: tuple[int, ...], area: int) -> None:
+    """One pool or two in a row, before each kind of synapse; a sum-pool divides by nothing."""
+    side = int(np.prod(pools))
+    wide = 2 * side
+    spiking = nir.IF(r=np.ones((1, 2, 2)), v_threshold=np.ones((1, 2, 2)))
+    start = ("input", nir.Input(np.array([1, wide, wide])))
+    averages = [(f"pool{k}", _pool(k, k)) for k in pools]
+    flat = ("flatten", nir.Flatten(np.array([1, 2, 2]), 0))
+    dense = ("fc", nir.Linear(np.array([[1.0, -2.0, 3.0, 4.0]]) * area))
+    end = ("output", nir.Output(np.array([1])))
+
+    def first(*nodes: tuple[str, Any]) -> Any:
+        (branch,) = normalize(_chain(start, *nodes, end)).populations[0].branches
+        assert branch.pool == side
+        return branch.weight
+
+    np.testing.assert_allclose(first(*averages, flat, dense), [[1, -2, 3, 4]], rtol=1e-15)
+    conv = ("conv", _plain_conv([[[[7.0 * area]]]], [0.0]))
+    found = first(*averages, conv, ("relu", spiking), flat, dense)
+    np.testing.assert_allclose(found, [[[[7.0]]]], rtol=1e-15)
+    found = first(*averages, ("relu", spiking), flat, dense)
+    np.testing.assert_allclose(found, np.full((1, 2, 2), 1 / area), rtol=1e-15)
+    sums = [(name, nir.SumPool2d(p.kernel_size, p.stride, p.padding)) for name, p in averages]
+    np.testing.assert_array_equal(first(*sums, flat, dense), dense[1].weight)
+
+
+def test_a_scale_behind_a_layer_scales_its_bias_too() -> None:
+    """3 (2 s + 5) is 6 s + 15: what a factor multiplies is all of the weighted input."""
+    factors, bias = np.array([3.0, 0.5]), np.array([5.0, -8.0])
+    flat_if = nir.IF(r=np.ones(2), v_threshold=np.ones(2))
+    end = ("fc", nir.Linear(np.eye(2))), ("output", nir.Output(np.array([2])))
+    dense = _chain(
+        ("input", nir.Input(np.array([1]))),
+        ("first", nir.Affine(np.array([[2.0], [4.0]]), bias)),
+        ("scale", nir.Scale(factors)),
+        ("relu", flat_if),
+        *end,
+    )
+    population = normalize(dense).populations[0]
+    np.testing.assert_array_equal(population.branches[0].weight, [[6], [2]])
+    np.testing.assert_array_equal(population.bias, [15, -4])
+    conv = _chain(
+        ("input", nir.Input(np.array([1, 1, 1]))),
+        ("first", _plain_conv([[[[2.0]]], [[[4.0]]]], bias)),
+        ("scale", nir.Scale(factors.reshape(2, 1, 1))),
+        ("relu", nir.IF(r=np.ones((2, 1, 1)), v_threshold=np.ones((2, 1, 1)))),
+        ("flatten", nir.Flatten(np.array([2, 1, 1]), 0)),
+        *end,
+    )
+    population = normalize(conv).populations[0]
+    np.testing.assert_array_equal(population.branches[0].weight.ravel(), [6, 2])
+    np.testing.assert_array_equal(np.ravel(population.bias), [15, -4])
+
+
+def test_a_large_bias_raises_the_scale_of_its_channel() -> None:
+    """The weights alone ask for 1 / 255; a bias of 64 * 255 * 100 has no 13 bits and exponent."""
+    graph = _chain(
+        ("input", nir.Input(np.array([1]))),
+        ("first", nir.Affine(np.array([[1.0], [1.0], [1.0]]), np.array([100.0, -100.0, 0.5]))),
+        ("relu", nir.IF(r=np.ones(3), v_threshold=np.full(3, 10.0))),
+        ("fc", nir.Linear(np.eye(3))),
+        ("output", nir.Output(np.array([3]))),
+    )
+    node = _node(quantize(graph), "relu")
+    most = 4095 * 2**7  # the largest bias of either sign: mantissa and exponent
+    np.testing.assert_allclose(node.scale, [100 * 64 / most, 100 * 64 / most, 1 / 255], rtol=1e-12)
+    held = node.bias_mant.astype(np.int64) << node.bias_exp
+    np.testing.assert_allclose(held[:2], [most, -most], atol=2**6)
+    np.testing.assert_allclose(held[2], 64 * 0.5 * 255, atol=2**6)
+    np.testing.assert_array_equal(node.vth, np.floor(10 / node.scale))
+
+
+def _leaking(decay: str, r: float, kind: str = "LIF") -> nir.NIRGraph:
+    """Leaky neurons of tau 2 (or neurons without a leak) at steps of 1."""
+    ones = np.ones(2)
+    node: nir.NIRNode = nir.IF(r=r * ones, v_threshold=1.5 * ones)
+    if kind == "LIF":
+        node = nir.LIF(tau=2 * ones, r=r * ones, v_leak=0 * ones, v_threshold=1.5 * ones)
+    return _chain(
+        ("input", nir.Input(np.array([2]))),
+        ("first", nir.Linear(np.eye(2))),
+        ("relu", node),
+        ("fc", nir.Linear(np.eye(2))),
+        ("output", nir.Output(np.array([2]))),
+        decay=decay,
+    )
+
+
+# in a step of 1 at tau 2 Euler keeps half of V, and the exact solution exp(-1/2) = 0.60653
+@pytest.mark.parametrize(
+    ("decay", "kept", "r", "dv"),
+    [("euler", 0.5, 2.0, 2048), ("exact", 0.6065306597, 2.5414940825, 1612)],
+)
+def test_a_leak_is_read_as_the_metadata_says(decay: str, kept: float, r: float, dv: int) -> None:
+    graph = _leaking(decay, r)
+    population = normalize(graph).populations[0]
+    np.testing.assert_allclose(population.leak, kept, rtol=1e-9)
+    assert _node(quantize(graph), "relu").dv.item() == dv
+    neuron = from_nir(graph).neurons["relu"]
+    assert float(neuron.leak) == pytest.approx(kept, rel=1e-6)
+    assert float(neuron.threshold) == pytest.approx(1.5, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("decay", "r", "kind"),
+    [("exact", 2.0, "LIF"), ("euler", 2.5414940825, "LIF"), ("exact", 2.0, "IF")],
+)
+def test_r_that_gives_another_gain_is_refused_at_each_decay(
+    decay: Any, r: float, kind: str
+) -> None:
+    with pytest.raises(DeployError, match="'relu': r must be "):
+        quantize(_leaking(decay, r, kind))

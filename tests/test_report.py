@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from spikeship.deploy.report.report import ReportFigures, table, write_report
+from spikeship.deploy.report.report import ReportFigures, energy_range, table, write_report
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = '"><script>alert(1)</script>&'
@@ -421,3 +421,16 @@ def test_terminal_table_fits_eighty_columns(comparison: dict[str, Any]) -> None:
     assert "95.5–98.5 %" in text and "0.91–21 µJ" in text
     assert "estimated for Loihi 2" in text
     assert "GPU reference, modelled: 170 µJ an inference, 3 µs a call" in text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        (1.234e-6, 5.678e-6, "1.23–5.68 µJ"),
+        (0.5678e-6, 43.21e-6, "0.568–43.2 µJ"),
+        (12.34e-3, 1.5, "0.0123–1.5 J"),
+        (123.4e-9, 987.6e-9, "123–988 nJ"),
+    ],
+)
+def test_both_ends_of_a_range_have_three_digits(low: float, high: float, words: str) -> None:
+    assert energy_range({"low": low, "high": high}) == words

@@ -340,3 +340,14 @@ def test_one_channel_with_a_stride_to_one_column_reads_no_foreign_memory() -> No
             del spoiled
             given = to_last(messages, (1, height, 3)).astype(np.uint8)
             np.testing.assert_array_equal(sums(given), expected.reshape(5, -1))
+
+
+def test_a_bound_of_single_messages_is_nine_times_as_much_after_a_pool_by_3() -> None:
+    """9 x 30 = 270 has no byte."""
+    synapse = Dense(
+        name="fc", source="input", target="out", weight=np.array([[1]]), pool=3, delay=2
+    )
+    source = Input("input", (1, 3, 3), "spikes", max_message=200, signed=False)
+    graph = FixedGraph(source, (Readout("out", (1,)),), (synapse,))
+    found = Sums(graph, synapse)(np.full((1, 3, 3, 1), 30, np.uint8), bound=30)
+    assert found.tolist() == [[270]]

@@ -264,3 +264,13 @@ def test_a_picture_of_another_format_is_refused_before_anything_is_written(
     with pytest.raises(DeployError, match=r"\.svg or \.png"):
         write_what_if_picture(found.to_json(), tmp_path / "w.jpg")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_pictures_words_give_three_digits_of_both_ends() -> None:
+    energy = {"low": 1.2345e-6, "value": 2.3456e-6, "high": 6.7891e-6}
+    point = {
+        "axis": "steps", "at": 4, "chip": "loihi1", "energy_j": energy, "latency_s": 4.5678e-5,
+        "cores": 3, "fits": True,
+    }  # fmt: skip
+    words = alt_text({"points": [point], "break_even": []})
+    assert "2.35e-06 J (1.23e-06 to 6.79e-06), 4.57e-05 s, 3 cores" in words

@@ -117,3 +117,10 @@ def test_an_end_that_is_met_is_said_even_where_the_value_is_not() -> None:
     assert told(0.5, 1.0, None) == (
         f"{head}at 1 times the rate (0.5 to none), 0.1 spikes a neuron and step"
     )
+
+
+def test_every_factor_of_a_break_even_has_three_digits() -> None:
+    assert told(1.2345, 2.347, 3.4567) == (
+        "break-even of c against X (measured): at 2.35 times the rate (1.23 to 3.46), "
+        "0.235 spikes a neuron and step"
+    )

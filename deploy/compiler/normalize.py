@@ -166,10 +166,8 @@ class _Walker:
             self.shapes[label] = shape
             return Population(label, shape, branches, bias, None, np.ones(()), np.zeros(()))
         self.shapes[name] = shape
-        gain = np.ones(()) / self.metadata.dt
-        if type(node) is nir.LIF:
-            gain = np.asarray(node.tau, dtype=np.float64) * gain
-        if self.metadata.decay == "euler" and not np.allclose(node.r, gain, rtol=1e-5, atol=0.0):
+        gain = self._gain(node)
+        if not np.allclose(node.r, gain, rtol=1e-5, atol=0.0):
             raise DeployError(
                 f"node {name!r}: r must be {np.min(gain):g} (a weighted input of 1 raises V by 1), "
                 f"got {np.min(node.r):g}..{np.max(node.r):g}; fold it into the weights"
@@ -187,6 +185,14 @@ class _Walker:
             return np.ones(())
         part = self.metadata.dt / np.asarray(node.tau, dtype=np.float64)
         return np.exp(-part) if self.metadata.decay == "exact" else 1.0 - part
+
+    def _gain(self, node: Any) -> Floats:
+        """The r at which a weighted input of 1 raises V by 1 in a step."""
+        dt = self.metadata.dt
+        if type(node) is nir.IF:
+            return np.ones(()) / dt
+        tau = np.asarray(node.tau, dtype=np.float64)
+        return -1.0 / np.expm1(-dt / tau) if self.metadata.decay == "exact" else tau / dt
 
     def _fold(self, begin: str, end: str) -> "_Fold":
         """Walk back from ``end`` to the population the path starts from, and fold it."""
