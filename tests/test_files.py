@@ -22,6 +22,7 @@ from spikeship.hw_models.graph import (
     Neuron,
     Readout,
     SigmaDelta,
+    Sparse,
 )
 from spikeship.hw_models.reference import interpreter as reference
 
@@ -263,6 +264,31 @@ def test_identities_lead_between_nodes_of_one_size() -> None:
     again = Identity(name="k", source="input", target="a", delay=0)
     with pytest.raises(GraphError, match="twice without delay, and Lava connects two ports once"):
         FixedGraph(source, nodes[:1], (first, again))
+
+
+def test_a_sparse_matrix_holds_a_place_once() -> None:
+    """Lava would add up two weights of a place and cut the sum to 8 bits, the engines would not."""
+
+    def make(indices: list[int], indptr: list[int], columns: int = 3) -> Sparse:
+        data = np.full(len(indices), 252)
+        return Sparse(
+            name="s",
+            source="input",
+            target="n",
+            data=data,
+            indices=np.array(indices, np.int64),
+            indptr=np.array(indptr),
+            columns=columns,
+        )
+
+    make([2, 0, 1, 1], [0, 2, 3, 4])  # unsorted, and a column in several rows
+    make([], [0, 0])
+    for indices, indptr, said in (
+        ([0, 2, 2], [0, 1, 3], r"'s': 1 weights .* row and column \(1, 2\); merge"),
+        ([1, 0, 1, 1], [0, 4, 4], r"'s': 2 weights .* row and column \(0, 1\); merge"),
+    ):
+        with pytest.raises(GraphError, match=said):
+            make(indices, indptr)
 
 
 def test_sums_of_graded_messages_are_not_bounded_beforehand() -> None:
