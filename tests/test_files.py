@@ -1,6 +1,7 @@
 """FixedGraph files: whole or refused, never half."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -264,6 +265,16 @@ def test_identities_lead_between_nodes_of_one_size() -> None:
     again = Identity(name="k", source="input", target="a", delay=0)
     with pytest.raises(GraphError, match="twice without delay, and Lava connects two ports once"):
         FixedGraph(source, nodes[:1], (first, again))
+
+
+def test_a_graph_is_the_same_bytes_each_time(tmp_path: Path) -> None:
+    graph = replace(cases.graph("conv"), metadata={"notes": ['\u00fc \u2028 "\\\n\x7f']})
+    found = set()
+    for turn in range(6):
+        files.save(graph, tmp_path / str(turn))
+        found.add((tmp_path / str(turn)).read_bytes())
+    assert len(found) == 1
+    assert files.load(tmp_path / "0").metadata == graph.metadata
 
 
 def test_a_sparse_matrix_holds_a_place_once() -> None:
