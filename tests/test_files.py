@@ -1,6 +1,7 @@
 """FixedGraph files: whole or refused, never half."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from spikeship.hw_models.graph import (
     Neuron,
     Readout,
     SigmaDelta,
+    Sparse,
 )
 from spikeship.hw_models.reference import interpreter as reference
 
@@ -263,6 +265,41 @@ def test_identities_lead_between_nodes_of_one_size() -> None:
     again = Identity(name="k", source="input", target="a", delay=0)
     with pytest.raises(GraphError, match="twice without delay, and Lava connects two ports once"):
         FixedGraph(source, nodes[:1], (first, again))
+
+
+def test_a_graph_is_the_same_bytes_each_time(tmp_path: Path) -> None:
+    graph = replace(cases.graph("conv"), metadata={"notes": ['\u00fc \u2028 "\\\n\x7f']})
+    found = set()
+    for turn in range(6):
+        files.save(graph, tmp_path / str(turn))
+        found.add((tmp_path / str(turn)).read_bytes())
+    assert len(found) == 1
+    assert files.load(tmp_path / "0").metadata == graph.metadata
+
+
+def test_a_sparse_matrix_holds_a_place_once() -> None:
+    """Lava would add up two weights of a place and cut the sum to 8 bits, the engines would not."""
+
+    def make(indices: list[int], indptr: list[int], columns: int = 3) -> Sparse:
+        data = np.full(len(indices), 252)
+        return Sparse(
+            name="s",
+            source="input",
+            target="n",
+            data=data,
+            indices=np.array(indices, np.int64),
+            indptr=np.array(indptr),
+            columns=columns,
+        )
+
+    make([2, 0, 1, 1], [0, 2, 3, 4])  # unsorted, and a column in several rows
+    make([], [0, 0])
+    for indices, indptr, said in (
+        ([0, 2, 2], [0, 1, 3], r"'s': 1 weights .* row and column \(1, 2\); merge"),
+        ([1, 0, 1, 1], [0, 4, 4], r"'s': 2 weights .* row and column \(0, 1\); merge"),
+    ):
+        with pytest.raises(GraphError, match=said):
+            make(indices, indptr)
 
 
 def test_sums_of_graded_messages_are_not_bounded_beforehand() -> None:

@@ -17,7 +17,7 @@ from spikeship.deploy.compiler.quantize import TRAINING_ROOM, quantize
 from spikeship.deploy.errors import DeployError
 from spikeship.hw_models import fixed
 from spikeship.hw_models.events.recording import first_difference
-from spikeship.hw_models.graph import FixedGraph, Neuron, Readout
+from spikeship.hw_models.graph import Conv, FixedGraph, Neuron, Readout
 from spikeship.hw_models.lava import runner
 from spikeship.hw_models.simulator.simulator import simulate
 from spikeship.training.ann.network import INPUT, Add, Layer, Network
@@ -84,6 +84,18 @@ def one_sign() -> SpikingNetwork:
     return convert(ann, images(6), num_steps=STEPS)
 
 
+def nearly_one_sign() -> SpikingNetwork:
+    """A layer whose few positive weights round to zero: negative ones get the bit of the sign."""
+    ann = chain(bias=True)
+    layer = ann["features.4"].module
+    with torch.no_grad():
+        weight = layer.get_parameter("weight")
+        weight.abs_().mul_(-1.0)
+        weight.flatten()[::7] = 1e-7
+        layer.get_parameter("bias").fill_(1.0)
+    return convert(ann, images(6), num_steps=STEPS)
+
+
 NETWORKS: dict[str, Callable[[], SpikingNetwork]] = {
     "chain": lambda: convert(chain(bias=True), images(6), num_steps=STEPS),
     "identity": lambda: convert(residual(), images(6), num_steps=STEPS, leak=0.97),
@@ -93,6 +105,7 @@ NETWORKS: dict[str, Callable[[], SpikingNetwork]] = {
     "float64": lambda: convert(chain(bias=True).double(), images(6), num_steps=STEPS),
     "mixed": mixed,
     "one sign": one_sign,
+    "nearly one sign": nearly_one_sign,
 }
 
 
@@ -176,6 +189,22 @@ def test_what_trains_is_what_the_chip_computes(kind: str, bits: int) -> None:
     assert_equal(again, tuned, messages(aware))
     assert_equal(again, quantize(to_nir(again), weight_bits=bits), messages(aware))
     assert again.ranges == aware.ranges
+
+
+@pytest.mark.parametrize("bits", [8, 4, 2])
+def test_a_sign_that_rounds_away_is_lost_in_training_too(bits: int) -> None:
+    snn = nearly_one_sign()
+    graph = quantize(to_nir(snn), weight_bits=bits)
+    (held,) = (s.weight for s in graph.synapses if s.name == "features.4" and isinstance(s, Conv))
+    step = 1 << (8 - bits)
+    assert held.max() == 0 and held.min() == -(255 // step * step)
+    aware = quantization_aware(snn, graph)
+    assert_equal(aware, graph, messages(aware))
+    tuned = quantize(to_nir(aware), weight_bits=bits)
+    for before, after in zip(graph.synapses, tuned.synapses, strict=True):
+        if isinstance(before, Conv) and isinstance(after, Conv):
+            np.testing.assert_array_equal(before.weight, after.weight)
+    assert_equal(from_nir(to_nir(aware)), tuned, messages(aware))
 
 
 def test_learnt_thresholds_and_leaks_stay_what_the_chip_holds() -> None:
@@ -276,7 +305,7 @@ def test_the_proof_of_overflow_is_made_anew() -> None:
         weight = aware.network["hidden"].module.get_parameter("parametrizations.weight.original")
         weight.fill_(1e6)  # rounded to the top of the grid
     tuned = quantize(to_nir(aware))
-    assert tuned.input_bound("relu") == 32 * 254
+    assert tuned.input_bound("relu") == 32 * 255  # no negative weight is left
     assert_equal(aware, tuned, messages(aware))
 
 

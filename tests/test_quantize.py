@@ -343,7 +343,29 @@ def test_weights_whose_smaller_sign_rounds_away_still_fit(seed: int, bits: int) 
     rng = np.random.default_rng(seed)
     weight = -rng.random((3, 5))
     weight[rng.integers(3), rng.integers(5)] = 0.01 * rng.random()
-    _flat(weight, 0.5, weight_bits=bits)
+    fixed = _flat(weight, 0.5, weight_bits=bits)
+    held = fixed.synapses[0].weight  # type: ignore[union-attr]
+    if not np.any(held > 0):  # the sign's bit is free for negative weights, in each row's scale
+        step = 1 << (8 - bits)
+        assert held.min(axis=1).tolist() == [-(255 // step * step)] * 3
+        scale = _node(fixed, "relu").scale[:, None]
+        assert np.all(np.abs(held * scale - np.minimum(weight, 0)) <= scale * (step / 2 + 1e-9))
+
+
+@pytest.mark.parametrize("bits", [2, 3, 8])
+def test_a_branch_beside_others_whose_smaller_sign_rounds_away(bits: int) -> None:
+    """Its exponent, too, is chosen for the negative weights that remain."""
+    graph = _graph(np.random.default_rng(6), residual=True)
+    skip = np.full((3, 4, 4), -5.0 * 256, np.float32)
+    skip[0, 0, 0] = 1.0
+    graph.nodes["skip"].scale = skip
+    fixed = quantize(graph, weight_bits=bits)
+    (held,) = (synapse for synapse in fixed.synapses if isinstance(synapse, Sparse))
+    assert held.data.max() <= 0
+    scale = np.repeat(_node(fixed, "relu2").scale.reshape(-1), 16)
+    step = scale * (1 << (8 - bits + held.weight_exp))
+    real = held.data * scale * 2.0**held.weight_exp
+    assert np.all(np.abs(real - np.minimum(skip.reshape(-1) / 4, 0)) <= step / 2 + 1e-9)
 
 
 @given(st.floats(1e-3, 10.0), st.integers(1, 60))

@@ -1,13 +1,15 @@
 """The engine in all its ways of being called gives what one plain run of the reference gives."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+from fuzzing.slow_counts import slow_counts
 
 import cases
 from spikeship.hw_models.events.counts import count_events
-from spikeship.hw_models.events.recording import first_difference
+from spikeship.hw_models.events.recording import Recording, first_difference
 from spikeship.hw_models.graph import Dense, FixedGraph, Input, Neuron, Readout
 from spikeship.hw_models.reference import interpreter as reference
 from spikeship.hw_models.reference.interpreter import StateOverflowError
@@ -15,6 +17,7 @@ from spikeship.hw_models.simulator.early_exit import EarlyExit
 from spikeship.hw_models.simulator.simulator import Simulator, simulate
 from spikeship.hw_models.simulator.stream import Stream
 
+COUNTS = ("spikes", "effective", "connected", "messages_in", "pooled_messages")
 SOME = ("residual_pooled", "lower_rail", "pool_dense", "current")
 
 
@@ -34,7 +37,7 @@ def test_states_and_counts_equal_the_references(name: str) -> None:
         np.testing.assert_array_equal(found.recording.currents[key], values, err_msg=key)
     counts = count_events(graph, expected.nodes, messages)
     for mine, theirs in zip(found.counts.layers, counts.layers, strict=True):
-        for key in ("spikes", "effective", "connected", "messages_in", "pooled_messages"):
+        for key in COUNTS:
             np.testing.assert_array_equal(getattr(mine, key), getattr(theirs, key), err_msg=key)
 
 
@@ -155,6 +158,33 @@ def test_early_exit_stops_where_the_margin_is_reached(gated: bool) -> None:
     assert updates == expected.sum() * found.counts.layers[0].neurons
     spikes = sum(int(layer.spikes.sum()) for layer in found.counts.layers)
     assert spikes < sum(int(layer.spikes.sum()) for layer in whole.counts.layers)
+
+
+@pytest.mark.parametrize("name", ["conv", "residual_pooled", "delays_full", "recurrent"])
+def test_an_image_that_stopped_counts_nothing_that_arrives_later(name: str) -> None:
+    """Without a gate messages are under way when an image stops; they are never delivered."""
+    graph = replace(cases.graph(name), gated=False)
+    messages = cases.messages(graph, 12)
+    lead = np.sort(simulate(graph, messages).scores_by_step[:, -1], axis=1)
+    scale = graph.output.scale if isinstance(graph.output, Readout) else 1.0
+    margin = float(np.median(lead[:, -1] - lead[:, -2])) * scale  # type: ignore[operator]
+    found = simulate(graph, messages, early_exit=EarlyExit(margin, least=2), memory_budget=20_000)
+    assert 0 < (found.steps < found.steps.max()).sum() < 12
+    recording = reference.run(graph, messages)
+    alone = [_alone(graph, recording, image) for image in range(12)]
+    for layer in found.counts.layers:
+        for key in set(COUNTS) | {"neuron_updates"}:
+            expected = np.zeros(graph.chip_steps(messages.shape[1]), np.int64)
+            for image, stop in enumerate(found.steps):
+                expected[:stop] += alone[image][layer.name][key][:stop]
+            np.testing.assert_array_equal(getattr(layer, key), expected, err_msg=key)
+
+
+def _alone(graph: FixedGraph, recording: Recording, image: int) -> dict[str, dict[str, Any]]:
+    """One image's events, run to the end, counted the slow way."""
+    only = slice(image, image + 1)
+    nodes = {name: values[only] for name, values in recording.nodes.items()}
+    return slow_counts(graph, replace(recording, input=recording.input[only], nodes=nodes))
 
 
 def test_an_endless_margin_runs_to_the_end() -> None:

@@ -221,11 +221,15 @@ class _Layer:
         self.grids = {b.name: WeightGrid.of(b.weight, bits) for b in population.branches}
         self.per_channel = granularity == "channel" and not self.is_readout
         given = network.metadata.grid
-        self.scale = (
-            self._scale(observed)
-            if given is None
-            else given.scale(population.name, population.shape[0])
-        )
+        self.reach = dict(self.grids)  # what scales must keep weights within
+        if given is not None:
+            self.scale = given.scale(population.name, population.shape[0])
+            return
+        self.scale = self._scale(observed)
+        while lost := [branch for branch in population.branches if self._loses_positive(branch)]:
+            for branch in lost:
+                self.reach[branch.name] = self.grids[branch.name].reaching_as_one_sign()
+            self.scale = self._scale(observed)
 
     def _carries_exponent(self, branch: Branch) -> bool:
         return branch.kind != "conv" or branch.delay > 1
@@ -238,10 +242,10 @@ class _Layer:
         leading = fixed_exponent or [b for b in population.branches if b.kind != "identity"]
         scale = np.zeros(channels)
         for branch in leading or population.branches:
-            rows = self._rows(self.grids[branch.name].least_scale(branch.weight), channels)
+            rows = self._rows(self.reach[branch.name].least_scale(branch.weight), channels)
             scale = np.maximum(scale, rows)
         for branch in population.branches:  # the exponent reaches only so far
-            least = self.grids[branch.name].least_scale(branch.weight) / 2.0**EXP_MAX
+            least = self.reach[branch.name].least_scale(branch.weight) / 2.0**EXP_MAX
             scale = np.maximum(scale, self._rows(least, channels))
         bias = self._per_channel_max(np.abs(population.bias))
         if population.v_threshold is None:
@@ -261,6 +265,29 @@ class _Layer:
                 "more weight bits, or remove the layer if its weights are all zero"
             )
         return scale
+
+    def _ends(self, branch: Branch) -> Floats:
+        """Least and largest weight of each row in weight units, the exponent not applied."""
+        rows = branch.weight.reshape(len(branch.weight), -1)
+        ends: Floats = np.stack([rows.min(axis=1), rows.max(axis=1)], axis=1) / self.scale[:, None]
+        return ends
+
+    def _exponent(self, branch: Branch) -> int:
+        given = self.network.metadata.grid
+        if given is not None:
+            return given.exponent(branch.name)
+        if not self._carries_exponent(branch):
+            return 0
+        needed = self.reach[branch.name].least_scale(self._ends(branch)).max()
+        return max(0, int(np.ceil(np.log2(max(needed, 1.0)) - 1e-12)))
+
+    def _loses_positive(self, branch: Branch) -> bool:
+        """Whether only negative weights remain in integers, and scales do not yet know."""
+        grid = self.grids[branch.name]
+        if not grid.mixed or self.reach[branch.name] is not grid:
+            return False
+        held = grid.round(self._ends(branch) / 2.0 ** self._exponent(branch))
+        return bool(np.any(held < 0)) and not np.any(held > 0)
 
     @staticmethod
     def _rows(values: Floats, channels: int) -> Floats:
@@ -338,18 +365,10 @@ class _Layer:
     def _synapse(self, branch: Branch) -> AnySynapse:
         grid = self.grids[branch.name]
         column = self.scale.reshape(-1, *[1] * (branch.weight.ndim - 1))
-        in_units = branch.weight / column
         given = self.network.metadata.grid
-        exponent = 0
-        if given is not None:
-            exponent = given.exponent(branch.name)
-        elif self._carries_exponent(branch):
-            needed = max(in_units.max() / grid.high, -in_units.min() / max(-grid.low, 1))
-            exponent = max(0, int(np.ceil(np.log2(max(needed, 1.0)) - 1e-12)))
-        in_units = in_units / 2.0**exponent
-        held = grid.round(in_units)
-        if not np.any(held > 0):
-            held = np.maximum(held, grid.one_sign_low)
+        exponent = self._exponent(branch)
+        in_units = branch.weight / column / 2.0**exponent
+        held = grid.hold(in_units)
         if given is not None and np.abs(held - in_units).max(initial=0.0) > OFF_GRID:
             raise DeployError(
                 f"layer {branch.name!r}: its weights are not those it was fine-tuned for; write "

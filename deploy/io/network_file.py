@@ -70,6 +70,18 @@ def save(graph: FixedGraph, path: Path) -> None:
     }
     with replacing(path) as temporary:
         save_file(arrays, temporary, metadata=header)
+        _in_order(temporary)
+
+
+def _in_order(path: Path) -> None:
+    """Sort a safetensors file's metadata in place: safetensors writes it in an order of chance."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        file.seek(8)
+        file.write(text.ljust(size))
 
 
 def holds_one(path: Path) -> bool:

@@ -227,10 +227,7 @@ def _gpu(gpu: Mapping[str, Any]) -> dict[str, Any]:
         "figures": [
             ("device", gpu["device"]),
             ("energy of one inference", energy),
-            (
-                "its range",
-                f"{si(gpu['low'], 'J')} or more" if gpu["high"] is None else energy_range(gpu),
-            ),
+            ("its range", energy_range(gpu)),
             ("time of one call", latency),
             ("inferences a call", _count(gpu["inferences_per_call"])),
             ("power of the idle GPU", si(gpu["idle_power_w"], "W")),
@@ -250,12 +247,20 @@ def _interval(fractions: tuple[float, float] | None) -> str:
     return f"{100 * low:.1f}–{100 * high:.1f} %"
 
 
-def energy_range(energy: Mapping[str, float]) -> str:
-    """Both ends in the unit of the upper one, e.g. ``0.9–21 µJ``."""
+def energy_range(energy: Mapping[str, float | None]) -> str:
+    """Joules ``low`` to ``high`` in the unit of the upper end, e.g. ``0.9–21 µJ``.
+
+    A lower end that would be below a thousandth of it has its own unit: ``5 nJ–21 µJ``. Without
+    an upper end: ``5 nJ or more``.
+    """
     low, high = energy["low"], energy["high"]
-    exponent = _exponent(high)
-    lower = float(f"{low / 10.0**exponent:.3g}")
-    return f"{lower:,.4g}–{si(high, 'J')}"
+    if low is None or not math.isfinite(low):
+        return NONE
+    if high is None or not math.isfinite(high):
+        return f"{si(low, 'J')} or more"
+    lower = _three_digits(low) / 10.0 ** _exponent(high)
+    begin = si(low, "J") if 0 < lower < 1e-3 else _plain(lower)
+    return f"{begin}–{si(high, 'J')}"
 
 
 def _count(number: float | None) -> str:
@@ -268,13 +273,20 @@ def si(value: float | None, unit: str) -> str:
     """Three digits and the unit with its prefix, e.g. ``3.21 µJ``."""
     if value is None or not math.isfinite(value):
         return NONE
-    value = float(f"{value:.3g}")  # rounded first: 999.7e-6 is 1 m, not 1e+03 µ
     exponent = _exponent(value)
-    return f"{value / 10.0**exponent:,.4g} {_PREFIXES[exponent]}{unit}"
+    return f"{_plain(_three_digits(value) / 10.0**exponent)} {_PREFIXES[exponent]}{unit}"
+
+
+def _three_digits(value: float) -> float:
+    return float(f"{value:.2e}")
+
+
+def _plain(rounded: float) -> str:
+    """A number of few digits, all of them, with commas."""
+    return f"{rounded:,.12g}"
 
 
 def _exponent(value: float) -> int:
-    """Power of ten of the prefix for ``value``: 0, -3, -6, -9 or -12."""
-    if value == 0:
-        return 0
-    return max(-12, min(0, 3 * math.floor(math.log10(abs(value)) / 3)))
+    """Power of ten of the prefix for ``value`` in three digits: 0, -3, -6, -9 or -12."""
+    rounded = int(f"{value:.2e}".split("e")[1])  # 999.7e-6 is 1 m, not 1,000 µ
+    return max(-12, min(0, rounded // 3 * 3))

@@ -181,6 +181,8 @@ class Dense(Synapse):
 class Sparse(Synapse):
     """A sparse matrix (out, in) in compressed rows, both ends flattened in torch's order.
 
+    A place holds one weight at most: Lava would add up two, and cut the sum to the weights' width.
+
     Attributes:
         data: weights.
         indices: column of each.
@@ -208,7 +210,20 @@ class Sparse(Synapse):
             self.data.size == 0 or (self.indices.min() >= 0 and self.indices.max() < self.columns),
             f"synapse {self.name!r}: a column index lies outside 0..{self.columns - 1}",
         )
+        self._check_places()
         self._check_common(self.data)
+
+    def _check_places(self) -> None:
+        places = np.repeat(np.arange(self.rows), np.diff(self.indptr)) * self.columns + self.indices
+        if np.any(places[1:] <= places[:-1]):  # columns out of order are fine, twice the same not
+            places.sort()
+        twice = places[1:][places[1:] == places[:-1]]
+        require(
+            twice.size == 0,
+            f"synapse {self.name!r}: {len(twice)} weights share their place with another, the "
+            f"first at row and column {divmod(int(twice[0]), self.columns) if twice.size else ()}; "
+            "merge them into one weight each",
+        )
 
     @property
     def rows(self) -> int:

@@ -4,7 +4,7 @@ The quantizer rounds NumPy arrays, quantization-aware training tensors; both by 
 that in float64 they give the same integers.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -24,10 +24,7 @@ SNAP = 1 + 1e-12
 
 @dataclass(frozen=True)
 class WeightGrid:
-    """Multiples of ``step`` from ``low`` to ``high``, in weight units.
-
-    Without a positive weight among them, weights have one sign and reach to ``one_sign_low`` only.
-    """
+    """Multiples of ``step`` from ``low`` to ``high``, in weight units."""
 
     step: int
     low: int
@@ -43,9 +40,26 @@ class WeightGrid:
         return WeightGrid(step, low if mixed else -top, top)
 
     @property
-    def one_sign_low(self) -> int:
-        """Least weight where none is positive."""
-        return -(255 // self.step) * self.step
+    def mixed(self) -> bool:
+        """Whether both signs are held, which takes a bit: one sign alone is held more finely."""
+        return self.low < fixed.weight_range(mixed=False)[0]
+
+    def settled(self, negative: bool, positive: bool) -> "WeightGrid":
+        """Grid of the signs that rounding has left: where one is lost, the other's own.
+
+        Args:
+            negative: whether a weight rounded to this grid is negative.
+            positive: whether one is positive.
+        """
+        if not self.mixed or negative == positive:
+            return self
+        step = self.step // 2
+        top = fixed.weight_range(mixed=False)[1] // step * step
+        return WeightGrid(step, -top, 0) if negative else WeightGrid(step, 0, top)
+
+    def reaching_as_one_sign(self) -> "WeightGrid":
+        """This grid, its least weight raised to where it still is held should no other sign be."""
+        return replace(self, low=max(self.low, self.settled(True, False).low))
 
     def least_scale(self, weight: Floats) -> Floats:
         """Smallest scale per row that keeps the weights on the grid."""
@@ -59,5 +73,11 @@ class WeightGrid:
         return least
 
     def round(self, weight: Values) -> Values:
-        """Nearest grid points (ties to even), where at least one is positive."""
+        """Nearest points of this grid (ties to even)."""
         return ((weight / self.step).round() * self.step).clip(self.low, self.high)
+
+    def hold(self, weight: Floats) -> Floats:
+        """What a synapse with these weights, in weight units, holds: a lost sign frees its bit."""
+        held = self.round(weight)
+        settled = self.settled(bool(np.any(held < 0)), bool(np.any(held > 0)))
+        return held if settled is self else settled.round(weight)

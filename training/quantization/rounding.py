@@ -60,15 +60,19 @@ class WeightRounding(nn.Module):
     def units(self, weight: Tensor) -> Tensor:
         """Weights on the grid, in weight units, the exponent not applied; no gradient."""
         rows = weight.detach().reshape(len(weight), -1)
+        held = self._held(rows, self.grid)
+        if self.grid.mixed:
+            settled = self.grid.settled(bool((held < 0).any()), bool((held > 0).any()))
+            if settled is not self.grid:
+                held = self._held(rows, settled)
+        return held.view(weight.shape)
+
+    def _held(self, rows: Tensor, grid: WeightGrid) -> Tensor:
         result = torch.empty_like(rows)
-        one_sign = self.grid.low < self.grid.one_sign_low
         for part in _parts(rows):
             real = rows[part].double() * self.factor / self.scale[part, None]
-            result[part] = self.grid.round(real / 2.0**self.exponent)
-            one_sign = one_sign and not bool((result[part] > 0).any())
-        if one_sign:
-            result.clamp_(min=self.grid.one_sign_low)
-        return result.view(weight.shape)
+            result[part] = grid.round(real / 2.0**self.exponent)
+        return result
 
     def per_unit(self, weight: Tensor) -> Tensor:
         """Real value of one weight unit in these weights, float64."""

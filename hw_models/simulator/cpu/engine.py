@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeship.hw_models.errors import InputError
+from spikeship.hw_models.events.arrivals import arrivals
 from spikeship.hw_models.events.counts import LocalCounts, local_steps, on_the_chip
 from spikeship.hw_models.graph import FixedGraph, Neuron
 from spikeship.hw_models.reference.interpreter import check_messages
 from spikeship.hw_models.simulator.cpu.block import Buffers, advance
-from spikeship.hw_models.simulator.cpu.network import CpuNetwork
+from spikeship.hw_models.simulator.cpu.network import CpuNetwork, NetworkState
 from spikeship.hw_models.simulator.cpu.populations import Met
 from spikeship.hw_models.simulator.cpu.recorder import Recorder
 from spikeship.hw_models.simulator.cpu.threads import Threads
@@ -123,6 +124,7 @@ def _run(
             done = early_exit.decided(graph, block.scores_by_step[:, -1], step)
             if done.any():
                 ran[left[done]] = step
+                _drop_late(network, state, done, counts)
                 by_step[left[done], step:] = block.scores_by_step[done, -1:]
                 state.keep(~done)
                 left, messages = left[~done], messages[~done]
@@ -136,3 +138,20 @@ def _run(
         steps=ran,
         wraps={} if network.strict else {name: each.wraps for name, each in met.items()},
     )
+
+
+def _drop_late(
+    network: CpuNetwork, state: NetworkState, done: NDArray[np.bool_], counts: LocalCounts
+) -> None:
+    """Take back, in place, events of messages still under way to images that stop now.
+
+    A gated graph has none: there counts are in local steps, in which all layers answer at once.
+    """
+    if network.graph.gated:
+        return
+    known = zip(arrivals(network.graph), network.tallies, counts.arrived, strict=True)
+    for arrival, tally, arrived in known:
+        steps = min(arrival.delay, state.step)
+        if steps:
+            late = state.late[tally.source][done, -steps:]
+            arrived[:, state.step - steps : state.step] -= tally(late)
