@@ -26,7 +26,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("spikeship needs Python 3.11 or newer, this is %d.%d; name another: make PYTHON=python3.12" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
 	$(PIP) --quiet --require-hashes --no-deps --requirement constraints.txt
-	$(PIP) torch==2.13.0
+	$(PIP) --no-warn-conflicts torch==2.13.0
 	$(PIP) --quiet --no-deps --no-build-isolation --editable .
 	$(BIN)/python -m spikeship.deploy.verbs.install_lava
 	@touch $@
