@@ -110,10 +110,10 @@ def of_files(given: argparse.Namespace) -> "Networks":
 
     from spikeship.deploy.io.classifier import load
     from spikeship.deploy.io.inputs import load_images
-    from spikeship.training.nir_io.from_nir import from_nir, read_nir
+    from spikeship.training.nir_io.from_nir import load_nir
 
     ann = load(given.ann)
-    snn = None if given.snn is None else from_nir(read_nir(given.snn))
+    snn = None if given.snn is None else load_nir(given.snn)
     wanted = {"like": ann.data, "input_shape": ann.network.input_shape}
     images = load_images(given.data, given.data_dir, limit=given.images, **wanted)
     some = load_images(given.data, given.data_dir, split="train", limit=CALIBRATION, **wanted)

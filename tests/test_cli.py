@@ -325,7 +325,7 @@ def bad(trained: Path, tmp_path: Path) -> Path:
         ("predict {trained}/net.safetensors {bad}/none.png", "no such file"),
         ("predict {trained}/net.safetensors {bad}/text.nir", "not a picture"),
         ("predict {trained}/net.safetensors {bad}/words.npz", "words.npz"),
-        ("predict {trained}/net.safetensors {bad}/broken.npz", "not a whole .npz"),
+        ("predict {trained}/net.safetensors {bad}/broken.npz", "not a readable .npz"),
         ("quantize {bad}/none.nir -o {bad}/n", "no such file"),
         ("quantize {bad}/truncated.nir -o {bad}/n", "truncated.nir"),
         ("quantize {bad}/text.nir -o {bad}/n", "text.nir"),

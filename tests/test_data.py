@@ -353,7 +353,7 @@ def test_damaged_cifar100_is_refused(
         ({"x_test": np.zeros((2, 3)), "y_test": np.zeros(3, int)}, "each of the 2 images"),
         ({"x_test": np.zeros((2, 3)), "y_test": np.array([0, -1])}, "labels -1..0"),
         ({"x_test": np.zeros((2, 3)), "x_train": np.zeros((2, 4))}, "differ in the shape"),
-        ({"x_test": np.array([{}, {}])}, "not a readable .npz"),
+        ({"x_test": np.array([{}, {}])}, "x_test.npy holds object of shape"),
     ],
 )
 def test_unusable_npz_arrays_are_refused(

@@ -11,7 +11,6 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from training_runs import IMAGES, LABELS, config, loss, model, noisy
 
-from spikeship.hw_models.atomic import replacing
 from spikeship.training.ann.checkpoint import (
     CheckpointError,
     load_ann,
@@ -220,17 +219,3 @@ def test_a_damaged_state_is_refused(tmp_path: Path, how: str) -> None:
     DAMAGES[how](path)
     with pytest.raises(CheckpointError):
         _fit(model(), config(epochs=1), path)
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_text("old")
-    with pytest.raises(RuntimeError), replacing(path) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-    with replacing(path) as temporary:
-        temporary.write_text("new")
-    assert path.read_text() == "new"
-    assert list(tmp_path.iterdir()) == [path]

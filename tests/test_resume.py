@@ -114,7 +114,7 @@ def test_runs_killed_at_random_moments_end_with_the_same_bits(
     assert any(step for _, step in reached)
     history = killable(path, settings)
     _equal(load_state(path), whole)
-    assert not list(tmp_path.glob(".state*"))
+    assert not list(tmp_path.glob(".spikeship-*"))
     # every epoch once, in both
     rows, events = _rows(folder), _events(folder)
     assert [int(row["step"]) for row in rows] == [1, 2, 3, 4, 5]
@@ -136,7 +136,7 @@ def test_a_run_killed_while_it_writes_goes_on_from_the_state_before(
         process = _start(killed_in, place, write, path, SETTINGS)
         process.join()
         assert process.exitcode == -signal.SIGKILL
-        assert list(tmp_path.glob(".state.*"))
+        assert list(tmp_path.glob(".spikeship-*"))
         assert path.exists() == (reached is not None)
         if reached is not None:
             state = load_state(path)

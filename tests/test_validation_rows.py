@@ -124,7 +124,7 @@ DAMAGE = {
     "layers; give at most": lambda d, a, b: b["layers"][1].update(depth=1000, copies=1000),
     "weights; give at most": lambda d, a, b: b["layers"][0].update(shape=[9_000_000]),
     "'running' needs 'idle_before'": lambda d, a, b: b["measured"]["power_w"].pop("idle_before"),
-    "'chip' takes a number in 1e-18..1e+15, got Infinity": lambda d, a, b: (
+    "holds Infinity, which is no finite number": lambda d, a, b: (
         a["measured"]["energy_j"].update(chip=float("inf"))
     ),
     "nothing is measured": lambda d, a, b: b.update(measured={}),

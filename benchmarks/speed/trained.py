@@ -25,7 +25,7 @@ from spikeship.training.conversion.convert import convert
 from spikeship.training.data.load import VARIABLE, DataError, DataSet
 from spikeship.training.fit.classifier import ann_config, evaluate_ann, train_ann
 from spikeship.training.fit.config import FitConfig
-from spikeship.training.nir_io.from_nir import FromNirError, from_nir, read_nir
+from spikeship.training.nir_io.from_nir import FromNirError, load_nir
 from spikeship.training.nir_io.to_nir import to_nir, write_nir
 from spikeship.training.snn.spiking_network import SpikingNetwork
 
@@ -130,7 +130,7 @@ def trained(source: Source, cache: Path, say: Callable[[str], None]) -> Trained:
         _train(source, config, recipe, ann_path)
     ann = load_ann_file(ann_path)
     try:
-        snn = from_nir(read_nir(snn_path))
+        snn = load_nir(snn_path)
     except FromNirError:
         say(f"convert it, balanced for Poisson input and T = {NUM_STEPS}")
         snn = _convert(source, ann)

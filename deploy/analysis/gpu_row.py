@@ -1,6 +1,5 @@
 """The GPU's row of a comparison: measured here, measured elsewhere, or modelled."""
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ import torch
 
 from spikeship.deploy.io.classifier import Ann
 from spikeship.deploy.io.inputs import Images
+from spikeship.hw_models.json_text import parse
 from spikeship.hw_models.meters import gpu
 from spikeship.hw_models.meters.gpu import GpuError, GpuReference
 from spikeship.hw_models.meters.measuring import measure
@@ -134,11 +134,11 @@ def _read(path: Path, macs: int | None, wanted: Mapping[str, str]) -> GpuReferen
 
 def _object(path: Path) -> Mapping[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse(path.read_bytes())
     except OSError as error:
         raise GpuError(f"{path}: cannot be read ({error.strerror}); name a file") from error
-    except (ValueError, RecursionError) as error:
-        raise GpuError(f"{path}: damaged, not JSON; measure it again") from error
+    except ValueError as error:
+        raise GpuError(f"{path}: damaged, not JSON ({error}); measure it again") from error
     return found if isinstance(found, dict) else {}
 
 

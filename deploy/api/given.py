@@ -18,7 +18,7 @@ from spikeship.deploy.pipeline.train import Trained
 from spikeship.hw_models.graph import FixedGraph
 from spikeship.training.choices import MaxPool
 from spikeship.training.data.load import DataSet
-from spikeship.training.nir_io.from_nir import from_nir, read_nir
+from spikeship.training.nir_io.from_nir import from_nir, load_nir
 from spikeship.training.snn.spiking_network import SpikingNetwork
 
 Classifier: TypeAlias = File | Ann | Trained | nn.Module
@@ -47,7 +47,7 @@ def spiking_of(snn: Spiking) -> SpikingNetwork:
             return snn.snn
         case nir.NIRGraph():
             return from_nir(snn)
-    return from_nir(read_nir(Path(snn)))
+    return load_nir(Path(snn))
 
 
 def integers_of(net: Integers) -> FixedGraph:

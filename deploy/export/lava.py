@@ -4,13 +4,11 @@ It holds copies of the very files that run Lava here (shim, Processes, builder),
 local, beside the plan with the weights. It needs lava-nc, NumPy and SciPy, not Spikeship.
 """
 
-import os
-import shutil
-import tempfile
 from pathlib import Path
 
 from spikeship.deploy.errors import DeployError
 from spikeship.hw_models import lava
+from spikeship.hw_models.atomic import replacing_folder
 from spikeship.hw_models.graph import FixedGraph
 from spikeship.hw_models.lava.build import build, write_plan
 from spikeship.hw_models.lava.compat import LAVA_VERSION
@@ -31,13 +29,14 @@ WRITTEN = {*FILES.values(), MARK, "README.md", "__pycache__"}
 
 
 def export_lava(graph: FixedGraph, folder: Path) -> Path:
-    """Write the directory (under a temporary name first, then renamed).
+    """Write the directory, whole or not at all.
 
     An earlier export at the same place is replaced where nothing was added to it; anything else
     is left alone.
 
     Raises:
-        DeployError: the place is taken by something that is not an export, or cannot be written.
+        DeployError: the place is taken by something that is not an export.
+        OutputError: it cannot be written.
     """
     theirs = sorted(_entries(folder) - WRITTEN)
     if theirs:
@@ -45,26 +44,12 @@ def export_lava(graph: FixedGraph, folder: Path) -> Path:
             f"{folder}: exists and is not an export of ours alone (holds {theirs[0]}); "
             "choose another name"
         )
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    except OSError as error:
-        raise DeployError(f"{folder}: cannot be written ({error.strerror or error})") from error
-    try:
-        temporary = scratch / "new"
-        temporary.mkdir()
+    with replacing_folder(folder) as temporary:
         source = Path(lava.__path__[0])
         for name, target in FILES.items():
             (temporary / target).write_text(_local_imports((source / name).read_text()))
         write_plan(build(graph), temporary / MARK)
         (temporary / "README.md").write_text(_readme(graph))
-        if folder.exists():
-            os.replace(folder, scratch / "old")
-        os.replace(temporary, folder)
-    except OSError as error:
-        raise DeployError(f"{folder}: cannot be written ({error.strerror or error})") from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return folder
 
 

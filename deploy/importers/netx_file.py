@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spikeship.deploy.importers.hdf5_dump import MAX_VALUES, DumpError, dump
+from spikeship.deploy.importers.hdf5_dump import DumpError, dump
 from spikeship.hw_models.errors import SpikeshipError
 from spikeship.hw_models.graph import Array
 
 ROOT = "layer"
 NUM_STEPS = "simulation/tSample"
+MAX_STEPS = 2**31
 
 
 class NetxError(SpikeshipError, ValueError):
@@ -179,7 +180,7 @@ def read_net(path: Path, layers: int | None = None) -> NetFile:
 def _num_steps(path: Path, value: NDArray[Any] | None) -> int | None:
     if value is None:
         return None
-    if value.size != 1 or value.dtype.kind not in "iuf" or not 1 <= value.item() < MAX_VALUES:
+    if value.size != 1 or value.dtype.kind not in "iuf" or not 1 <= value.item() < MAX_STEPS:
         raise NetxError(f"{path}: {NUM_STEPS} is no number of steps; export it again")
     return int(value.item())
 

@@ -3,11 +3,9 @@
 import contextlib
 import io
 import logging
-import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spikeship.deploy.errors import DeployError
+from spikeship.hw_models.atomic import scratch
 from spikeship.training.ann.network import Network
 from spikeship.training.data.load import Samples
 from spikeship.training.frontends.refusal import first_line
@@ -126,8 +125,8 @@ def _quantized(model: onnx.ModelProto, calibration: Samples) -> onnx.ModelProto:
     from onnxruntime import quantization
 
     entry = model.graph.input[0].name
-    with tempfile.TemporaryDirectory() as folder:
-        exact, made = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
+    with scratch("int8") as folder:
+        exact, made = folder / "float.onnx", folder / "int8.onnx"
         onnx.save(model, exact)
         quantization.quantize_static(
             exact,

@@ -30,6 +30,8 @@ from spikeship.hw_models.graph import (
     SigmaDelta,
     Sparse,
 )
+from spikeship.hw_models.json_text import parse
+from spikeship.training.statistics import check_statistics
 
 FORMAT = "spikeship-fixedgraph"
 VERSION = 2
@@ -45,10 +47,10 @@ class FileError(SpikeshipError, ValueError):
 
 
 def save(graph: FixedGraph, path: Path) -> None:
-    """Write a graph (to a temporary name first, then renamed).
+    """Write a graph, whole or not at all.
 
     Raises:
-        FileError: the folder cannot be written.
+        OutputError: it cannot be written.
     """
     arrays: dict[str, NDArray[Any]] = {}
     structure = {
@@ -66,11 +68,8 @@ def save(graph: FixedGraph, path: Path) -> None:
         "graph": text,
         "sha256": _digest(text, arrays),
     }
-    try:
-        with replacing(path) as temporary:
-            save_file(arrays, temporary, metadata=header)
-    except OSError as error:
-        raise FileError(f"{path}: cannot be written ({error.strerror or error})") from error
+    with replacing(path) as temporary:
+        save_file(arrays, temporary, metadata=header)
 
 
 def holds_one(path: Path) -> bool:
@@ -112,7 +111,7 @@ def load(path: Path) -> FixedGraph:
     if header.get("sha256") != _digest(text, arrays):
         raise FileError(f"{path}: its contents do not match their hash; the file is damaged")
     try:
-        return _graph(json.loads(text), arrays)
+        return _graph(parse(text), arrays)
     except GraphError as error:
         raise FileError(f"{path}: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
@@ -120,6 +119,7 @@ def load(path: Path) -> FixedGraph:
 
 
 def _graph(structure: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> FixedGraph:
+    check_statistics(structure["metadata"].get("data") or {})
     return FixedGraph(
         input=Input(**{**structure["input"], "shape": tuple(structure["input"]["shape"])}),
         nodes=tuple(_join(row, arrays) for row in structure["nodes"]),

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from spikeship.deploy.errors import DeployError
 from spikeship.deploy.io.inputs import Images
 from spikeship.hw_models.errors import InputError
 from spikeship.hw_models.graph import FixedGraph
+from spikeship.training.data.readers import npz
+from spikeship.training.data.readers.pictures import open_picture
 
 
 def read_own(path: Path, graph: FixedGraph, limit: int | None = None) -> Images:
@@ -59,18 +60,13 @@ _NEUTRAL = (("mean", 0.0), ("std", 1.0))
 
 
 def _arrays(path: Path, limit: int | None) -> Tensor:
-    try:
-        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
-            names = [name for name in ("x", "x_test") if name in file.files]
-            if not names and len(file.files) == 1:
-                names = list(file.files)
-            if not names:
-                raise DeployError(f"{path}: holds {file.files}; name the images x or x_test")
-            values = file[names[0]][:limit]
-    except DeployError:
-        raise
-    except Exception as error:  # NumPy and zipfile raise many kinds for a damaged file
-        raise DeployError(f"{path}: not a whole .npz file ({error})") from error
+    known = list(npz.headers(path))
+    names: list[str] = [name for name in ("x", "x_test") if name in known]
+    if not names and len(known) == 1:
+        names = known
+    if not names:
+        raise DeployError(f"{path}: holds {known[:10]}; name the images x or x_test")
+    values = npz.read(path, names[0], limit)
     if values.dtype.kind not in "fiub" or len(values) == 0:
         raise DeployError(f"{path}: {values.dtype} array of {len(values)} images; give numbers")
     try:
@@ -86,11 +82,14 @@ def _picture(path: Path, graph: FixedGraph) -> Tensor:
         )
     channels, height, width = graph.input.shape
     try:
-        with Image.open(path) as picture:
+        with open_picture(path) as picture:
             if picture.mode.startswith(("I", "F")):
                 raise InputError(f"mode {picture.mode} holds more than 8 bits; save it with 8")
             scaled = picture.convert("L" if channels == 1 else "RGB").resize((width, height))
     except Exception as error:  # damaged files make Pillow raise many kinds
-        raise DeployError(f"{path}: not a picture Pillow can read ({error})") from error
+        reason = " ".join(str(error).split())
+        raise DeployError(
+            f"{path}: not a picture that can be read ({reason}); give a PNG or JPEG file"
+        ) from error
     values = np.array(scaled).reshape(1, height, width, channels)
     return torch.from_numpy(values.transpose(0, 3, 1, 2).copy())

@@ -6,6 +6,7 @@ bits, and put into the zip when its length is known. Memory holds one block of o
 """
 
 import math
+import os
 import shutil
 import tempfile
 import zipfile
@@ -19,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeship.deploy.errors import DeployError
-from spikeship.hw_models.atomic import replacing
+from spikeship.hw_models.atomic import check_file, make_folder, replacing
 from spikeship.hw_models.events.recording import Recording
 from spikeship.hw_models.graph import FixedGraph, Neuron
+from spikeship.training.data.readers.npz import checksum
 
 FASTEST = 1  # of zlib's levels: spikes are mostly zeros, which every level packs well
 POTENTIALS = ".v"  # after a node's name
@@ -33,6 +35,7 @@ def writing(path: Path, *, potentials: bool = False) -> Iterator[Callable[[Recor
 
     It holds ``input`` (images, T, …), each node by its name (images, T + D, …), and with
     ``potentials`` also NAME.v, the membrane potentials, where a node has some.
+    A checksum is the archive's comment.
 
     Args:
         path: where to write.
@@ -40,13 +43,14 @@ def writing(path: Path, *, potentials: bool = False) -> Iterator[Callable[[Recor
     """
     spools: dict[str, _Spool] = {}
     with ExitStack() as files:
+        if not check_file(path):
+            make_folder(Path(os.path.realpath(path)).parent)
+        beside = _spools(path)
 
         def record(recording: Recording) -> None:
             for name, values in _arrays(recording, potentials):
                 if name not in spools:
-                    spools[name] = _Spool(
-                        files.enter_context(tempfile.TemporaryFile(dir=path.parent))
-                    )
+                    spools[name] = _Spool(files.enter_context(tempfile.TemporaryFile(dir=beside)))
                 spools[name].append(values)
 
         yield record
@@ -57,6 +61,7 @@ def writing(path: Path, *, potentials: bool = False) -> Iterator[Callable[[Recor
             for name, spool in spools.items():
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                     spool.write_to(member)
+            archive.comment = checksum(archive)
 
 
 def check_room(
@@ -77,20 +82,35 @@ def check_room(
     names = ["input", *(node.name for node in graph.nodes)]
     if potentials:
         names += [node.name + POTENTIALS for node in graph.nodes]
+    known: set[str] = set()
     for name in names:
-        if names.count(name) > 1:
+        if name.startswith("/") or ".." in name.replace("\\", "/").split("/"):
+            raise DeployError(
+                f"--record: an array would be called {name!r}, which leads out of the file; rename "
+                "that node"
+            )
+        if name in known:
             raise DeployError(f"--record: two arrays would be called {name!r}; rename that node")
+        known.add(name)
     spooled = num_steps * math.prod(graph.input.shape)
     for node in graph.nodes:
         bits = (1 if isinstance(node, Neuron) else 32) + (32 if potentials else 0)
         spooled += graph.chip_steps(num_steps) * math.prod(node.shape) * bits // 8
     # the zip stands beside the spool, about as large where values are not zeros
-    each, free = 2 * spooled, shutil.disk_usage(path.parent).free
+    each, free = 2 * spooled, shutil.disk_usage(_spools(path)).free
     if images * each > free:
         raise DeployError(
             f"--record: {images} images may take {images * each / 2**30:.3g} GiB, "
             f"{free / 2**30:.3g} are free in {path.parent}; use -n {max(1, free // each)} or fewer"
         )
+
+
+def _spools(path: Path) -> Path:
+    """Where arrays wait: beside the output, or where temporary files lie if that is a device."""
+    if check_file(path):
+        return Path(tempfile.gettempdir())
+    folder = Path(os.path.realpath(path)).parent
+    return folder if folder.is_dir() else folder.parent
 
 
 @dataclass(frozen=True)

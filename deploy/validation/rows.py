@@ -4,7 +4,6 @@ docs/validation.md describes the format. A file that does not keep it is refused
 names the file, the row, the field and what it takes.
 """
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from spikeship.deploy.validation.measured import FIELDS as MEASURED
 from spikeship.deploy.validation.measured import Measured, measured
 from spikeship.deploy.validation.taken_for_granted import taken
 from spikeship.hw_models import chips
+from spikeship.hw_models.json_text import parse
 
 FORMAT, VERSION = "spikeship validation rows", 1
 FITTED = "fitted"
@@ -95,8 +95,8 @@ def read_rows(path: Path, *, shipped: bool = False) -> tuple[Row, ...]:
         RowError: it cannot be read, or a row is damaged.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        data = parse(path.read_bytes())
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise RowError(f"{path}: not read: {reason}; give a JSON file of rows") from None
     top = Fields(data, str(path)).keys({"format", "version", "about", "rows"})

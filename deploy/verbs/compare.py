@@ -8,7 +8,7 @@ from spikeship.deploy.options.compare import CompareOptions
 from spikeship.deploy.options.shared import Common, Source
 from spikeship.deploy.report.report import table
 from spikeship.deploy.verbs.console import DONE, NO, Voice, check_writable
-from spikeship.training.nir_io.from_nir import from_nir, read_nir
+from spikeship.training.nir_io.from_nir import load_nir
 
 
 def compare(options: CompareOptions, source: Source, common: Common) -> int:
@@ -29,8 +29,8 @@ def compare(options: CompareOptions, source: Source, common: Common) -> int:
     stages = Stages(
         ann=ann,
         graph=graph,
-        converted=None if options.converted is None else from_nir(read_nir(options.converted)),
-        hybrid=None if options.snn is None else from_nir(read_nir(options.snn)),
+        converted=None if options.converted is None else load_nir(options.converted),
+        hybrid=None if options.snn is None else load_nir(options.snn),
         chip=options.chip,
         lava_images=options.lava,
         calibration=calibration,

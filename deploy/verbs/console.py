@@ -1,9 +1,9 @@
 """What every verb shares: how it speaks, where its JSON goes, and how errors end it.
 
-Exit status: 0 done, 1 the answer is no, 2 unusable input (one line), 130 interrupted.
+Exit status: 0 done, 1 the answer is no, 2 unusable input (one line), 128 and the number of the
+signal that ended it, such as 130 for Ctrl-C.
 """
 
-import errno
 import json
 import os
 import sys
@@ -18,8 +18,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from typer.exceptions import Abort, TyperException
 
-from spikeship.hw_models.atomic import replacing
-from spikeship.hw_models.errors import SpikeshipError
+from spikeship.deploy.verbs import interrupts
+from spikeship.hw_models.atomic import check_file, check_folder, made_folders, replacing
+from spikeship.hw_models.errors import SpikeshipError, one_line
 
 DONE, NO, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 DEBUG = "SPIKESHIP_DEBUG"
@@ -41,11 +42,12 @@ class Voice:
         if not self.quiet:
             words = isinstance(text, str)
             console = Console(stderr=self.json_path == "-", soft_wrap=words, highlight=False)
-            console.print(text, markup=not words)
+            shown = "\n".join(map(one_line, text.split("\n"))) if words else text
+            console.print(shown, markup=not words)
 
     def warn(self, text: str) -> None:
         """Tell the user something that matters, on stderr whatever was asked for."""
-        print(f"spikeship: {text}", file=sys.stderr)
+        print(f"spikeship: {one_line(text)}", file=sys.stderr)
 
     @contextmanager
     def progress(self, total: int, what: str) -> Iterator[Callable[[int], None]]:
@@ -80,15 +82,10 @@ def check_writable(path: Path) -> None:
     """Refuse an output that could not be written, before the work is done rather than after.
 
     Raises:
-        OSError: the folder cannot be made or written to, or the path is a folder.
+        OutputError: it cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not os.access(path.parent, os.W_OK):
-        raise PermissionError(
-            errno.EACCES, "cannot be written to; choose another", str(path.parent)
-        )
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "is a folder; give a file name", str(path))
+    if not check_file(path):
+        check_folder(Path(os.path.realpath(path)).parent)
 
 
 def guarded(run: Callable[[], int | None]) -> int:
@@ -107,9 +104,11 @@ def guarded(run: Callable[[], int | None]) -> int:
         if os.environ.get(DEBUG):
             traceback.print_exc()
         return _fail(f"{type(error).__name__}: {_line(error)} (set {DEBUG}=1 for the traceback)")
-    if status == INTERRUPTED:  # Typer turns Ctrl-C into this status by itself
-        print("spikeship: interrupted; nothing half-written was left", file=sys.stderr)
-    return status
+    for folder in made_folders:
+        print(f"spikeship: made the folder {folder}", file=sys.stderr)
+    made_folders.clear()
+    # Typer turns Ctrl-C into this status by itself
+    return interrupts.end() if status == INTERRUPTED else status
 
 
 def _fail(line: str) -> int:
@@ -119,5 +118,5 @@ def _fail(line: str) -> int:
 
 def _line(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror or error}"
-    return " ".join(str(error).split())
+        return one_line(f"{error.filename}: {error.strerror or error}")
+    return one_line(str(error))

@@ -17,7 +17,7 @@ from spikeship.deploy.options.compare import DemoOptions
 from spikeship.deploy.options.shared import Common
 from spikeship.deploy.report.report import table
 from spikeship.deploy.verbs.console import DONE, NO, Voice
-from spikeship.hw_models.atomic import replacing
+from spikeship.hw_models.atomic import make_folder, replacing
 from spikeship.training.ann.checkpoint import save_ann
 from spikeship.training.ann.zoo import build
 from spikeship.training.choices import Device
@@ -53,7 +53,7 @@ def run_demo(
     Returns:
         The JSON object of the command: compare's, and ``verify``.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     dataset = data.load(DATA)
     images = of_set(dataset, split="train")
     held_out = of_set(dataset, split="test")

@@ -11,7 +11,7 @@ from spikeship.deploy.pipeline.finetune import finetune as finetune_network
 from spikeship.deploy.verbs.console import Voice, check_writable
 from spikeship.deploy.verbs.trained import finish, state_beside
 from spikeship.training.fit.processes import is_first
-from spikeship.training.nir_io.from_nir import from_nir, read_nir
+from spikeship.training.nir_io.from_nir import load_nir
 from spikeship.training.nir_io.to_nir import to_nir, write_nir
 from spikeship.training.snn.observe import evaluate
 
@@ -24,7 +24,7 @@ def finetune(files: FinetuneFiles, source: Source, options: FinetuneOptions, com
     voice = Voice(common.json, common.quiet)
     check_writable(files.output)
     check_finetuning(options)
-    snn = from_nir(read_nir(files.snn))
+    snn = load_nir(files.snn)
     encoding = snn.coding.encoding
     dataset = load_data(
         source.data,

@@ -12,6 +12,7 @@ from spikeship.deploy.options.shared import Common, MaybeSource
 from spikeship.deploy.pipeline.imported import imported
 from spikeship.deploy.verbs.console import DONE, Voice, check_writable
 from spikeship.hw_models import chips
+from spikeship.hw_models.errors import naming
 from spikeship.hw_models.graph import FixedGraph, Neuron, Node, Overflow, Readout
 from spikeship.hw_models.placer.place import place
 
@@ -35,9 +36,13 @@ def quantize(
     graph = read_nir(snn)
     dataset = None
     if source.data is not None:
-        messages = from_nir(graph).coding.encoding == "spikes"
+        with naming(snn):
+            messages = from_nir(graph).coding.encoding == "spikes"
         dataset = load_data(source.data, source.data_dir, messages=messages)
-    fixed = quantize_network(graph, options, dataset=dataset, limit=source.limit, seed=common.seed)
+    with naming(snn):
+        fixed = quantize_network(
+            graph, options, dataset=dataset, limit=source.limit, seed=common.seed
+        )
     network_file.save(fixed, output)
     _tell_quantized(voice, fixed, output)
     return DONE

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spikeship.hw_models.atomic import scratch
 from spikeship.hw_models.errors import InputError, SpikeshipError
 from spikeship.hw_models.events.recording import Recording
 from spikeship.hw_models.graph import FixedGraph
@@ -74,10 +74,10 @@ def run(
     batches = [messages] if graph.gated else [messages[i : i + 1] for i in range(len(messages))]
     plan = build(graph)
     runs = []
-    with tempfile.TemporaryDirectory(prefix="spikeship-lava-") as folder:
-        write_plan(plan, Path(folder) / "plan.npz")
+    with scratch("lava") as folder:
+        write_plan(plan, folder / "plan.npz")
         for batch in batches:
-            job = _job(graph, plan, batch, Path(folder), potentials)
+            job = _job(graph, plan, batch, folder, potentials)
             seconds = run_job(job, stall_s=stall_s, limit_s=limit_s)
             runs.append((_read(graph, job, len(batch)), seconds))
     nodes, states = (

@@ -8,6 +8,7 @@ the readout's potential. In the exported directory this file is called ``run.py`
 import argparse
 import os
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,10 @@ def main() -> None:
         raise SystemExit(f"{options.messages}: {error}") from None
     activity = run(Path(__file__).parent, messages)
     temporary = f"{options.output}.tmp.npz"
-    np.savez_compressed(temporary, allow_pickle=False, **activity)
+    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, values in activity.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, values, allow_pickle=False)
     os.replace(temporary, options.output)
 
 

@@ -18,10 +18,12 @@ from torch import Tensor, nn
 
 from spikeship.hw_models.atomic import replacing
 from spikeship.hw_models.errors import InputError, SpikeshipError
+from spikeship.hw_models.json_text import parse
 from spikeship.training.ann.activations import QCFS, ClippedReLU
 from spikeship.training.ann.vgg import VGGS
 from spikeship.training.ann.zoo import build
 from spikeship.training.choices import Head, Pooling
+from spikeship.training.statistics import check_statistics
 
 KEY = "spikeship"
 ANN_FORMAT, ANN_VERSION = "spikeship-ann", 1
@@ -107,6 +109,7 @@ def load_ann(path: Path) -> AnnCheckpoint:
         arch, classes = str(header["arch"]), int(header["classes"])
         shape = tuple(int(n) for n in header["input_shape"])
         data, provenance = dict(header["data"]), dict(header["provenance"])
+        check_statistics(data)
         width = float(header.get("width", 1.0))
         # on "meta" nothing is drawn or allocated: the weights come from the file
         with torch.device("meta"):
@@ -224,7 +227,7 @@ def read_checked(path: Path, kind: str, version: int) -> tuple[dict[str, Any], d
             f"{path}: not a whole safetensors file ({one_line(error)}); make it again"
         ) from error
     try:
-        header = json.loads(metadata[KEY])
+        header = parse(metadata[KEY])
         found = (header["format"], header["version"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(

@@ -10,7 +10,6 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from spikeship.hw_models.atomic import sweep
 from spikeship.training.fit.averaging import WeightAverage
 from spikeship.training.fit.config import EpochMetrics, FitError
 from spikeship.training.fit.generators import generator_states, restore_generators
@@ -67,7 +66,6 @@ class Run:
     def _found(self) -> TrainingState | None:
         if self.path is None:
             return None
-        sweep(self.path)
         if not self.path.exists():
             return None
         state = load_state(self.path)

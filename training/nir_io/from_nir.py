@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spikeship.hw_models.errors import SpikeshipError
+from spikeship.hw_models.errors import SpikeshipError, naming
 from spikeship.training.ann.network import INPUT, Add, Layer, Network
 from spikeship.training.ann.sides import sides
+from spikeship.training.nir_io.checksum import CHECKSUM, checksum
+from spikeship.training.nir_io.hdf5 import check_contained
 from spikeship.training.nir_io.metadata import KEY, Decay, NetworkMetadata
 from spikeship.training.quantization.qat import in_integers
 from spikeship.training.snn.encoding import InputCoding
@@ -34,6 +36,7 @@ def read_nir(path: Path) -> nir.NIRGraph:
     if not path.is_file():
         raise FromNirError(f"{path}: there is no such file; check the path")
     try:
+        check_contained(path)
         # NIR's own check takes kernels for square and groups for one; from_nir makes its own
         graph = nir.read(path, type_check=False)
     except Exception as error:  # damage shows as anything from OSError to AssertionError
@@ -43,7 +46,23 @@ def read_nir(path: Path) -> nir.NIRGraph:
         ) from error
     if not isinstance(graph, nir.NIRGraph):
         raise FromNirError(f"{path}: holds a {type(graph).__name__}, not a graph; get it again")
+    if graph.metadata.get(CHECKSUM, found := checksum(graph)) != found:
+        raise FromNirError(
+            f"{path}: its contents do not match their checksum, it is damaged or was changed; get "
+            f"it again, or take {CHECKSUM!r} out of its metadata if the change was meant"
+        )
     return graph
+
+
+def load_nir(path: Path) -> SpikingNetwork:
+    """Read a spiking network from a NIR file that carries our metadata.
+
+    Raises:
+        SpikeshipError: as :func:`read_nir` and :func:`from_nir`, with the file's name.
+    """
+    graph = read_nir(path)
+    with naming(path):
+        return from_nir(graph)
 
 
 def from_nir(

@@ -12,10 +12,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from spikeship.hw_models.errors import SpikeshipError
+from spikeship.hw_models.errors import InputError, SpikeshipError
+from spikeship.hw_models.json_text import parse
 from spikeship.training.quantization.integer_grid import GridError, IntegerGrid
 from spikeship.training.snn.encoding import InputCoding
 from spikeship.training.snn.neurons import Reset
+from spikeship.training.statistics import check_statistics
 
 KEY = "spikeship"
 VERSION = 1
@@ -64,6 +66,10 @@ class NetworkMetadata:
         _require(self.reset in ("subtract", "zero"), "reset", self.reset, "subtract or zero")
         _require(math.isfinite(self.dt) and self.dt > 0, "dt", self.dt, "positive")
         _require(self.decay in ("euler", "exact"), "decay", self.decay, "euler or exact")
+        try:
+            check_statistics(self.data)
+        except InputError as error:
+            raise MetadataError(f"metadata: {error}; write the graph again") from error
         for name, p in self.dropout.items():
             _require(0 <= p < 1, f"dropout of {name!r}", p, "a chance, 0 <= p < 1")
         for name, start in self.v0.items():
@@ -113,11 +119,9 @@ class NetworkMetadata:
             MetadataError: no JSON, another version, or an entry that is missing or wrong.
         """
         try:
-            entries = json.loads(text)
-        except (TypeError, ValueError) as error:
-            raise MetadataError(
-                f"metadata: is no JSON ({error}); write the graph again with to_nir"
-            ) from error
+            entries = parse(text)
+        except InputError as error:
+            raise MetadataError(f"metadata: {error}; write the graph again with to_nir") from error
         _require(isinstance(entries, dict), "content", type(entries).__name__, "a JSON object")
         version = entries.get("version")
         _require(version == VERSION, "version", version, f"{VERSION}, the one this release reads")

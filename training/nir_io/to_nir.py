@@ -4,6 +4,7 @@ Nodes are called after the torch module paths. A sum is several edges into one n
 stands in the metadata, and everything else that NIR leaves open does too (see metadata.py).
 """
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from spikeship.hw_models.atomic import replacing
 from spikeship.hw_models.errors import SpikeshipError
 from spikeship.training.ann.network import INPUT, Add, Layer, Network
 from spikeship.training.ann.sides import sides
+from spikeship.training.nir_io.checksum import CHECKSUM, checksum
 from spikeship.training.nir_io.metadata import KEY, NetworkMetadata
 from spikeship.training.quantization.integer_grid import IntegerGrid
 from spikeship.training.quantization.qat import grid_of, in_real_numbers
@@ -78,11 +80,13 @@ def node_name(name: str) -> str:
 
 
 def write_nir(path: Path, graph: nir.NIRGraph) -> None:
-    """Write a graph to a NIR file, whole or not at all.
+    """Write a graph to a NIR file, whole or not at all, with a checksum in its metadata.
 
     Raises:
-        OSError: the file cannot be written.
+        OutputError: the file cannot be written.
     """
+    graph = copy.copy(graph)
+    graph.metadata = {**graph.metadata, CHECKSUM: checksum(graph)}
     with replacing(path) as temporary:
         nir.write(temporary, graph, compression_opts=1)
 

@@ -1,17 +1,22 @@
 """Finding and reading a publisher's files; errors in one line."""
 
 import gzip
+import math
 import zlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
+from spikeship.hw_models.errors import InputError
+from spikeship.hw_models.memory import check_claim
 from spikeship.training.data.data_set import DataError
+from spikeship.training.data.readers.npz import headers, read
 
 Array = npt.NDArray[Any]
 Arrays = tuple[Array, Array]  # images and labels
+# the largest of a publisher's files has a sixth of it
+MOST_BYTES = 2**30
 
 
 def folder_of(name: str, data_dir: Path, subfolder: str, first: str) -> Path:
@@ -33,13 +38,22 @@ def content(name: str, path: Path) -> bytes:
     """All bytes of a file or, where there is none, of its gzipped form.
 
     Raises:
-        DataError: neither is there, or it is damaged.
+        DataError: neither is there, it is damaged, or it holds more than ``MOST_BYTES``.
     """
     try:
         if path.is_file():
-            return path.read_bytes()
-        with gzip.open(path.with_name(f"{path.name}.gz")) as file:
-            return file.read()
+            size = path.stat().st_size
+            found = path.read_bytes() if size <= MOST_BYTES else b""
+        else:
+            with gzip.open(path.with_name(f"{path.name}.gz")) as file:
+                found = file.read(MOST_BYTES + 1)
+            size = len(found)
+        if size > MOST_BYTES:
+            raise DataError(
+                f"{name}: {path.name} holds more than {MOST_BYTES:,} bytes, no set's file does; "
+                "get it again"
+            )
+        return found
     except FileNotFoundError as error:
         raise DataError(f"{name}: {path} is missing; put the publisher's file there") from error
     except (OSError, EOFError, zlib.error) as error:
@@ -53,13 +67,15 @@ def npz(name: str, path: Path, keys: tuple[str, ...]) -> dict[str, Array]:
         DataError: no such file, or none of plain arrays.
     """
     try:
-        # NumPy itself leaves a damaged file open
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            return {key: file[key] for key in keys if key in file}
-    except FileNotFoundError as error:
-        raise DataError(f"{name}: there is no such file; check the path") from error
-    # damage can show in any part of the decoders
-    except Exception as error:
-        raise DataError(
-            f"{name}: not a readable .npz of plain arrays; make it again with numpy.savez"
-        ) from error
+        known = headers(path)
+        check_claim(
+            str(path),
+            sum(
+                math.prod(known[key].shape) * known[key].dtype.itemsize
+                for key in keys
+                if key in known
+            ),
+        )
+        return {key: read(path, key) for key in keys if key in known}
+    except InputError as error:
+        raise DataError(f"{name}: {str(error).removeprefix(f'{path}: ')}") from error

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from spikeship.training.data.data_set import DataError, DataSet, Split
 from spikeship.training.data.readers.files import Array
+from spikeship.training.data.readers.pictures import open_picture
 
 SIDE = 224
 SHORT_SIDE = 256  # of the whole picture that the middle is cut from
@@ -80,7 +81,7 @@ class Pictures:
     def _read(self, place: int, cut: _Cut) -> Array:
         path = self.paths[place]
         try:
-            with Image.open(path) as picture:
+            with open_picture(Path(path)) as picture:
                 whole = picture.convert("RGB")
         except Exception as error:  # damaged files make Pillow raise many kinds
             reason = " ".join(str(error).split())

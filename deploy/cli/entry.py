@@ -1,0 +1,20 @@
+"""Where the program starts: signals first, so that none is lost while the rest is imported."""
+
+import sys
+
+
+def main() -> int:
+    """Run the command line; returns the exit status."""
+    from spikeship.deploy.verbs import interrupts
+
+    interrupts.listen()
+    try:
+        from spikeship.deploy.cli.app import main as run
+
+        return run()
+    except KeyboardInterrupt:  # while something was imported, or while cleaning up
+        return interrupts.end()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
