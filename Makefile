@@ -6,7 +6,7 @@ INSTALLED := .venv/.installed
 TYPES := .types/spikeship
 PIP := $(BIN)/python -m pip install
 
-.PHONY: demo test fuzz torture lint types contract check install clean
+.PHONY: demo test fuzz torture lint types contract check install lock clean
 
 demo: $(INSTALLED)
 	$(BIN)/spikeship demo --out demo-out
@@ -19,19 +19,28 @@ test: $(INSTALLED)
 
 install: $(INSTALLED)
 
-$(INSTALLED): export PIP_CONSTRAINT := constraints.txt
 $(INSTALLED): export PIP_DISABLE_PIP_VERSION_CHECK := 1
-# torch first and exact, so that no looser requirement of another package picks one
+# what constraints.txt names, each file by its hash; then torch, whose builds differ, by its version;
+# then this folder. pip takes no folder while it asks for hashes, so each has a line of its own.
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("spikeship needs Python 3.11 or newer, this is %d.%d; name another: make PYTHON=python3.12" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
-	$(PIP) torch==2.13.0
-	$(PIP) --quiet setuptools
-	$(PIP) --quiet --no-build-isolation --editable '.[test]'
-# what benchmarks run beside; two of them ask for torchvision and torchaudio and need neither here
-	$(PIP) --quiet --no-deps spikingjelly neurobench snntorch tqdm loguru
+	$(PIP) --quiet --require-hashes --no-deps --requirement constraints.txt
+	$(PIP) --no-warn-conflicts torch==2.13.0
+	$(PIP) --quiet --no-deps --no-build-isolation --editable .
 	$(BIN)/python -m spikeship.deploy.verbs.install_lava
 	@touch $@
+
+# constraints.txt anew from pyproject.toml, in a folder that is thrown away. Versions stay where they
+# are unless told otherwise: LOCK=--upgrade, or LOCK='--upgrade-package numpy'
+LOCK ?=
+lock:
+	new=$$(mktemp -d) && trap 'rm -rf "$$new"' EXIT && cp constraints.txt $$new && \
+	$(PYTHON) -m venv $$new/venv && $$new/venv/bin/python -m pip install --quiet uv==0.13.9 && \
+	$$new/venv/bin/uv pip compile --quiet pyproject.toml --extra test --group lock \
+		--python-version 3.11 --python-platform linux --generate-hashes --no-emit-package torch \
+		--no-header --no-annotate --no-emit-index-url --output-file $$new/constraints.txt $(LOCK) && \
+	sed '/^#/!d' constraints.txt | cat - $$new/constraints.txt > $$new/all && cp $$new/all constraints.txt
 
 # random graphs on every engine, up to an hour on two cores; SEED=7 draws others
 SEED ?= 0

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,13 @@ import helpers
 from spikeship.deploy.cli.app import main
 from spikeship.deploy.io import network_file as files
 from spikeship.deploy.io.inputs import Images
-from spikeship.deploy.run import cluster, evaluate
+from spikeship.deploy.run import cluster, evaluate, ray_session
 from spikeship.deploy.run.evaluate import Evaluation, Running, evaluate_graph
 from spikeship.hw_models.graph import Conv, Dense, FixedGraph, Input, Neuron, Readout
 from spikeship.hw_models.reference.interpreter import StateOverflowError
 from spikeship.hw_models.simulator.early_exit import EarlyExit
 
-pytest.importorskip("ray")
+ray = pytest.importorskip("ray")
 
 IMAGES = 37  # not a multiple of anything below
 WORKERS = 2
@@ -217,29 +218,172 @@ def wait_for(condition: Any, seconds: float = 60.0) -> None:
         time.sleep(0.1)
 
 
-def test_an_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
-    files.save(graph(), tmp_path / "net.safetensors")
-    temporary = Path(tempfile.mkdtemp(dir="/tmp"))
+def started(folder: Path, temporary: Path) -> subprocess.Popen[str]:
+    """A run of two workers that takes long, in a session of its own, at work."""
+    files.save(graph(), folder / "net.safetensors")
     command = [Path(sys.executable).with_name("spikeship"), "simulate", "net.safetensors"]
     command += ["--data", "digits", "-T", "4000", "--workers", "2", "--json", "out.json"]
     running = subprocess.Popen(
         command,
-        cwd=tmp_path,
-        env={**os.environ, "TMPDIR": str(temporary), "HOME": str(tmp_path)},
+        cwd=folder,
+        env={**os.environ, "TMPDIR": str(temporary), "HOME": str(folder)},
         start_new_session=True,
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=helpers.hear_interrupts,
     )
     wait_for(lambda: any("_run_piece" in words for words in processes_of(running.pid).values()))
-    os.killpg(running.pid, signal.SIGINT)  # as a terminal does, to all in its foreground
-    _, said = running.communicate(timeout=30)
-    assert running.returncode == 130
-    assert said == "spikeship: interrupted; nothing half-written was left\n"
+    return running
+
+
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """A folder for temporary files whose name leaves room for sockets."""
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    ("ending", "number", "said"),
+    [(os.killpg, signal.SIGINT, "interrupted"), (os.kill, signal.SIGTERM, "terminated")],
+)
+def test_an_interrupted_run_leaves_nothing(
+    tmp_path: Path, temporary: Path, ending: Any, number: int, said: str
+) -> None:
+    running = started(tmp_path, temporary)
+    # a terminal interrupts all in its foreground; a batch system ends what it started
+    ending(running.pid, number)
+    _, words = running.communicate(timeout=30)
+    assert running.returncode == 128 + number
+    assert words == f"spikeship: {said}; nothing half-written was left\n"
     wait_for(lambda: not processes_of(running.pid), 15)
     assert list(temporary.iterdir()) == []
     assert {path.name for path in tmp_path.iterdir()} == {"net.safetensors"}
-    temporary.rmdir()
+
+
+FAIL = """
+from spikeship.deploy.run import cluster
+with cluster.crew(1, None, 1):
+    raise RuntimeError("planted")
+"""
+
+
+def test_a_killed_runs_folder_goes_with_the_next_run_and_a_failed_one_leaves_none(
+    tmp_path: Path, temporary: Path
+) -> None:
+    running = started(tmp_path, temporary)
+    running.kill()
+    running.communicate(timeout=30)
+    assert len(list(temporary.iterdir())) == 1
+    # two agents of Ray's try for a minute to reach what has gone
+    wait_for(lambda: all("Agent" in words for words in processes_of(running.pid).values()), 15)
+    done = subprocess.run(
+        [sys.executable, "-c", FAIL],
+        env={**os.environ, "TMPDIR": str(temporary), "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    for process in processes_of(running.pid):
+        os.kill(process, signal.SIGKILL)
+    assert done.stderr.endswith("RuntimeError: planted\n")
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_living_runs_folder_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_session, "LONGEST_FOLDER", 999)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "shipray-abandoned").mkdir()
+    (tmp_path / "shipray-link").symlink_to(tmp_path)
+    (tmp_path / "ray-of-others").mkdir()
+    with ray_session.folder() as first, ray_session.folder() as second:
+        names = {path.name for path in tmp_path.iterdir()}
+        assert names == {first.name, second.name, "shipray-link", "ray-of-others"}
+    assert {path.name for path in tmp_path.iterdir()} == {"shipray-link", "ray-of-others"}
+
+
+def test_a_program_without_a_handler_unwinds_when_it_is_terminated() -> None:
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with pytest.raises(SystemExit) as caught, ray_session.termination_kept():
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as Ray sets one of its own
+        ray_session.restore()
+        signal.raise_signal(signal.SIGTERM)
+    assert caught.value.code == 143
+    assert signal.signal(signal.SIGTERM, before) == signal.SIG_DFL
+
+
+def descendants(process: int) -> set[int]:
+    found = {process}
+    parents = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with suppress(OSError):
+                state = (folder / "stat").read_text().rpartition(")")[2].split()
+                parents[int(folder.name)] = int(state[1])
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found
+
+
+def listening() -> list[str]:
+    """Addresses, in hexadecimal, at which this process and those it started take calls."""
+    sockets = {}
+    for name in ("tcp", "tcp6"):
+        for line in Path(f"/proc/self/net/{name}").read_text().splitlines()[1:]:
+            words = line.split()
+            if words[3] == "0A":
+                sockets[f"socket:[{words[9]}]"] = words[1].partition(":")[0]
+    found = []
+    for process in descendants(os.getpid()):
+        with suppress(OSError):
+            for handle in Path(f"/proc/{process}/fd").iterdir():
+                with suppress(OSError):
+                    found.append(sockets.get(os.readlink(handle), ""))
+    return [address for address in found if address]
+
+
+def test_only_this_machine_can_call(crew: Any) -> None:
+    crew.each_once(lambda shared, piece: piece, None, [(0, 0), (1, 1)], lambda result: None)
+    loopback = {"0100007F", f"{0:016X}FFFF00000100007F", f"{0:024X}01000000"}
+    assert len(listening()) >= 5 and set(listening()) <= loopback
+
+
+STRANGER = """
+import sys
+from ray._raylet import GcsClient
+print(len(GcsClient(address=sys.argv[1]).get_all_node_info(timeout=10)))
+"""
+
+
+@pytest.mark.parametrize("token", [None, "0" * 64, ""])
+def test_only_who_has_the_token_can_call(crew: Any, token: str | None) -> None:
+    """Without one, with another, and with the right one, which the environment has."""
+    changes = {"RAY_AUTH_MODE": "disabled"} if token is None else {"RAY_AUTH_MODE": "token"}
+    if token:
+        changes["RAY_AUTH_TOKEN"] = token
+    address = ray.get_runtime_context().gcs_address
+    done = subprocess.run(
+        [sys.executable, "-c", STRANGER, address],
+        env={**os.environ, **changes},
+        capture_output=True,
+        text=True,
+    )
+    if token == "":
+        assert done.stdout == "1\n", done.stderr
+    else:
+        assert done.returncode != 0 and "AuthenticationError" in done.stderr
+
+
+def test_workers_report_nothing_and_have_the_token(crew: Any) -> None:
+    def told(shared: None, piece: int) -> dict[str, str]:
+        return dict(os.environ)
+
+    (there,) = crew.each_once(told, None, [(0, 0)], lambda result: None)
+    assert there["RAY_USAGE_STATS_ENABLED"] == "0" and there["RAY_AUTH_MODE"] == "token"
+    assert len(there["RAY_AUTH_TOKEN"]) == 64
+    token = there["RAY_AUTH_TOKEN"].encode()
+    session = Path(ray._private.worker._global_node.get_session_dir_path())  # type: ignore[attr-defined]
+    assert not any(token in path.read_bytes() for path in session.rglob("*") if path.is_file())
 
 
 JOIN = """
@@ -257,7 +401,7 @@ def test_a_cluster_that_is_already_there(tmp_path: Path) -> None:
     environment = {
         **os.environ,
         "HOME": str(tmp_path),
-        "PYTHONPATH": str(Path(__file__).parent),
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.getenv("PYTHONPATH", "")]),
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": "0123456789abcdef" * 4,
         "RAY_USAGE_STATS_ENABLED": "0",

@@ -1,7 +1,10 @@
 """The doctor tells the truth, and every complaint comes with what to do."""
 
+import hashlib
+import re
 import subprocess
 import sys
+import zipfile
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
@@ -104,10 +107,12 @@ def test_a_library_that_crashes_or_hangs_is_a_finding(monkeypatch: pytest.Monkey
 
 
 def run_pip(monkeypatch: pytest.MonkeyPatch, returncode: int, stderr: str) -> list[list[str]]:
-    """Stand in for pip; returns the commands it is given."""
+    """Stand in for pip; returns the commands it is given, files of requirements as their lines."""
     commands: list[list[str]] = []
 
     def run(command: list[str], **_: object) -> SimpleNamespace:
+        if command[-2] == "--requirement":
+            command = [*command[:-1], *Path(command[-1]).read_text().splitlines()]
         commands.append(command[1:])
         return SimpleNamespace(returncode=returncode, stderr=stderr)
 
@@ -118,13 +123,46 @@ def run_pip(monkeypatch: pytest.MonkeyPatch, returncode: int, stderr: str) -> li
 def test_install_lava_passes_the_bound_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     commands = run_pip(monkeypatch, 0, "")
     install_lava.install(quiet=True)
-    assert commands == [
-        ["-m", "pip", "install", "--quiet", "scipy", "networkx", "asteval"],
-        [
-            *("-m", "pip", "install", "--quiet", "--no-deps", "--ignore-requires-python"),
-            *("lava-nc==0.10.0", "lava-dl==0.6.0"),
-        ],
-    ]
+    quiet = ["-m", "pip", "install", "--quiet"]
+    assert commands[0] == [*quiet, "scipy", "networkx", "asteval"]
+    command, lines = commands[1][:-2], commands[1][-2:]
+    options = ["--no-deps", "--ignore-requires-python", "--require-hashes", "--requirement"]
+    assert command == [*quiet, *options]
+    for line, wanted in zip(lines, ("lava-nc==0.10.0", "lava-dl==0.6.0"), strict=True):
+        assert re.fullmatch(rf"{wanted} --hash=sha256:[0-9a-f]{{64}}", line)
+    assert len(commands) == 2
+
+
+def made_up_wheel(folder: Path) -> tuple[str, str]:
+    """A wheel of a package that nobody has; its requirement and its sha256."""
+    file = folder / "spikeship_made_up-1.0-py3-none-any.whl"
+    parts = {
+        "METADATA": "Metadata-Version: 2.1\nName: spikeship-made-up\nVersion: 1.0\n",
+        "WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        "RECORD": "",
+    }
+    with zipfile.ZipFile(file, "w") as wheel:
+        for name, text in parts.items():
+            wheel.writestr(f"spikeship_made_up-1.0.dist-info/{name}", text)
+    return "spikeship-made-up==1.0", hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def test_install_lava_refuses_a_file_with_another_hash(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    wanted, sha256 = made_up_wheel(tmp_path)
+    installed = tmp_path / "installed"
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    monkeypatch.setenv("PIP_TARGET", str(installed))
+    monkeypatch.setattr(install_lava, "NEEDED", ("--dry-run", wanted))
+    monkeypatch.setattr(install_lava, "LAVA", {wanted: "0" * 64})
+    with pytest.raises(install_lava.InstallError, match="another file for spikeship-made-up==1.0"):
+        install_lava.install(quiet=True)
+    assert not installed.exists()
+    monkeypatch.setattr(install_lava, "LAVA", {wanted: sha256})
+    install_lava.install(quiet=True)
+    assert [path.name for path in installed.iterdir()] == ["spikeship_made_up-1.0.dist-info"]
 
 
 def test_install_lava_gives_pip_s_reason_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -88,24 +89,45 @@ def test_script_runs_in_the_other_environment(installed_wheel: Path, tmp_path: P
         assert name in said
 
 
-@pytest.mark.parametrize("line", ["torch==2.13.0", "lava-nc==0.10.0", "lava-dl==0.6.0"])
-def test_constraints_pin_what_must_not_move(line: str) -> None:
-    assert line in (ROOT / "constraints.txt").read_text().splitlines()
+def locked() -> dict[str, list[str]]:
+    """Requirements of constraints.txt, each with its hashes."""
+    text = (ROOT / "constraints.txt").read_text().replace("\\\n", " ")
+    lines = [line.split() for line in text.splitlines() if line and not line.startswith("#")]
+    return {line[0]: line[1:] for line in lines}
 
 
-def test_constraints_pin_every_requirement() -> None:
+def test_every_file_that_make_installs_has_a_hash() -> None:
+    assert len(locked()) > 80
+    for requirement, hashes in locked().items():
+        assert re.fullmatch(r"[a-z0-9.-]+==[\w.]+", requirement)
+        assert hashes and all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", one) for one in hashes)
+    assert "://" not in (ROOT / "constraints.txt").read_text()
+
+
+def test_torch_is_pinned_by_its_version_alone() -> None:
     with (ROOT / "pyproject.toml").open("rb") as file:
-        project = tomllib.load(file)["project"]
+        assert "torch==2.13.0" in tomllib.load(file)["dependency-groups"]["lock"]
+    assert "$(PIP) --no-warn-conflicts torch==2.13.0\n" in (ROOT / "Makefile").read_text()
+    assert "(torch==2.13.0)" in (ROOT / "constraints.txt").read_text()
+
+
+def test_the_lock_has_every_requirement() -> None:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        content = tomllib.load(file)
+    project = content["project"]
     wanted = [*project["dependencies"], *project["optional-dependencies"]["test"]]
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
-    pins = {
-        line.partition("==")[0].lower().replace("_", "-")
-        for line in lines
-        if line and not line.startswith("#")
-    }
+    wanted += content["dependency-groups"]["lock"]
     names = {requirement.partition(">")[0].partition("=")[0].lower() for requirement in wanted}
-    assert names <= pins
-    assert all("==" in line for line in lines if line and not line.startswith("#"))
+    assert names - {name.partition("==")[0] for name in locked()} == {"torch"}
+
+
+def test_make_installs_nothing_else_by_name() -> None:
+    calls = re.findall(r"^\t\$\(PIP\) (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert calls == [
+        "--quiet --require-hashes --no-deps --requirement constraints.txt",
+        "--no-warn-conflicts torch==2.13.0",
+        "--quiet --no-deps --no-build-isolation --editable .",
+    ]
 
 
 def _contracts(root: Path) -> subprocess.CompletedProcess[str]:

@@ -7,20 +7,15 @@ of their keys, whoever did what when.
 
 import logging
 import os
-import secrets
-import shutil
-import signal
 import socket
 import sys
-import tempfile
-import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, TypeVar
 
 from spikeship.deploy.errors import DeployError
+from spikeship.deploy.run import ray_session
 from spikeship.hw_models.simulator.cpu.threads import available_cores
 
 Shared = TypeVar("Shared")
@@ -29,10 +24,8 @@ Result = TypeVar("Result")
 
 RETRIES = 3  # of a piece whose worker died
 AHEAD = 2  # pieces handed out per worker, so that none waits for its next
-TOKEN = "RAY_AUTH_TOKEN"
 CONNECT_S = 10.0
 LONGEST_REASON = 200  # characters of Ray's own words
-LONGEST_FOLDER = 30  # Ray's sockets lie below it, and the kernel takes names of 107 characters
 
 
 class ClusterError(DeployError):
@@ -111,65 +104,70 @@ def crew(workers: int | None, address: str | None, threads: int | None) -> Itera
     Raises:
         ClusterError: Ray is not installed, no cluster answers, or it has no such machine.
     """
-    # by default Ray reports its use to its makers
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ImportError as error:
-        raise ClusterError(
-            "workers: Ray is not installed; run pip install 'spikeship[cluster]'"
-        ) from error
-    if ray.is_initialized():
+    with ray_session.unreported():
+        try:
+            import ray
+        except ImportError as error:
+            raise ClusterError(
+                "workers: Ray is not installed; run pip install 'spikeship[cluster]'"
+            ) from error
+        if not ray.is_initialized():
+            at = _own(workers, threads) if address is None else _at(address, workers, threads)
+            with at as made:
+                yield made
+            return
         if address is not None:
             raise ClusterError(
                 f"workers: this program works on a Ray cluster already, not on {address}; leave "
                 "out the address, or call ray.shutdown() before"
             )
         yield _joined(workers, threads)
-        return
-    folder = _short_folder()
-    before = _termination()
-    try:
-        if address is None:
-            cores = available_cores()
-            count = workers or cores
-            with _own_token():
-                _start(
-                    "local",
-                    num_cpus=count,
-                    include_dashboard=False,
-                    _temp_dir=folder,
-                    # by default Ray runs what memory is too small for again and again
-                    _system_config={"task_oom_retries": RETRIES},
-                )
-                yield Crew(count, threads or max(1, cores // count), beside=count, cpus=1)
-        else:
-            _find(address)
-            with _silence():
-                _start(address)
-            yield _joined(workers, threads)
-    finally:
-        ray.shutdown()
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
-def _own_token() -> Iterator[None]:
-    """Keep others out of the workers of this process with a token that stands in no file."""
-    given = TOKEN in os.environ
-    os.environ.setdefault(TOKEN, _token())
-    try:
-        yield
-    finally:
-        if not given:
-            del os.environ[TOKEN]
+def _own(workers: int | None, threads: int | None) -> Iterator[Crew]:
+    """Workers of a Ray that nobody but this process uses."""
+    cores = available_cores()
+    count = workers or cores
+    options = {
+        "num_cpus": count,
+        "include_dashboard": False,
+        # by default Ray runs what memory is too small for again and again
+        "_system_config": {"task_oom_retries": RETRIES},
+    }
+    with (
+        ray_session.folder() as folder,
+        ray_session.closed(),
+        _started("local", _temp_dir=str(folder), **options),
+    ):
+        if fault := ray_session.open_door():
+            raise ClusterError(
+                f"workers: Ray would take calls {fault}; install another version of it, as in "
+                "constraints.txt, or give the --address of a cluster"
+            )
+        yield Crew(count, threads or max(1, cores // count), beside=count, cpus=1)
 
 
-@cache
-def _token() -> str:
-    return secrets.token_hex(32)
+@contextmanager
+def _at(address: str, workers: int | None, threads: int | None) -> Iterator[Crew]:
+    """Workers of a cluster that others have started."""
+    _find(address)
+    with _started(address):
+        yield _joined(workers, threads)
+
+
+@contextmanager
+def _started(address: str, **options: Any) -> Iterator[None]:
+    import ray
+
+    with ray_session.termination_kept():
+        try:
+            with nullcontext() if address == "local" else _silence():
+                _start(address, **options)
+            ray_session.restore()
+            yield
+        finally:
+            ray.shutdown()
 
 
 def _find(address: str) -> None:
@@ -257,15 +255,3 @@ def _result(reference: Any, key: int) -> Any:
         raise ClusterError(
             f"workers: the cluster was lost ({_reason(error)}); run it again"
         ) from error
-
-
-def _short_folder() -> str:
-    parent = tempfile.gettempdir()
-    return tempfile.mkdtemp(prefix="ray-", dir=parent if len(parent) <= LONGEST_FOLDER else "/tmp")
-
-
-def _termination() -> Any:
-    """What SIGTERM does now, for Ray sets its own; None outside the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        return None
-    return signal.getsignal(signal.SIGTERM)
