@@ -253,12 +253,12 @@ def shares(rounds: int, say: common.Say) -> dict[str, Any]:
     results: dict[str, Any] = {}
     for arch, options, batch in SHARED:
         dataset = some(batch * SHARED_STEPS)
-        torch.manual_seed(0)
-        model = build(arch, SHAPE, CLASSES, **options)
-        # two epochs, of which the first warms up
-        recipe = recipe_for(model, dataset, settings={"epochs": 2, "batch_size": batch})
         found, spent, bare = [], [], []
         for _ in range(rounds):
+            torch.manual_seed(0)
+            model = build(arch, SHAPE, CLASSES, **options)
+            # two epochs, of which the first warms up
+            recipe = recipe_for(model, dataset, settings={"epochs": 2, "batch_size": batch})
             history = train_ann(
                 model,
                 dataset,

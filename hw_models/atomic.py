@@ -48,8 +48,7 @@ def replacing(path: Path) -> Iterator[Path]:
                 _write_through(temporary, path)
             return
         target = Path(os.path.realpath(path))
-        make_folder(target.parent)
-        with _beside(target.parent) as folder:
+        with within(target.parent), _beside(target.parent) as folder:
             temporary = folder / target.name
             yield temporary
             _take_mode(temporary, target)
@@ -70,8 +69,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         raise OutputError(f"{path}: is no folder; choose another name")
     with _naming(path):
         target = Path(os.path.realpath(path))
-        make_folder(target.parent)
-        with _beside(target.parent) as folder:
+        with within(target.parent), _beside(target.parent) as folder:
             temporary = folder / "new"
             temporary.mkdir()
             yield temporary
@@ -171,6 +169,21 @@ def scratch(what: str) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def within(folder: Path) -> Iterator[None]:
+    """A folder that is made if it is missing, and goes again if nothing comes to lie in it."""
+    missing = not folder.is_dir()
+    make_folder(folder)
+    try:
+        yield
+    except BaseException:
+        if missing:
+            with suppress(OSError):
+                folder.rmdir()
+                made_folders.remove(folder)
+        raise
 
 
 @contextmanager

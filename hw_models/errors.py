@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 MOST_LETTERS = 2_000
+_REASON_LETTERS = 300
 
 
 class SpikeshipError(Exception):
@@ -22,15 +23,25 @@ class InputError(SpikeshipError, ValueError):
     """Something that was given and cannot be taken: a name, a shape, a number."""
 
 
-def one_line(text: str) -> str:
+def one_line(text: str, letters: int = MOST_LETTERS) -> str:
     """A text as one line of printable letters, whatever a file or a library put into it."""
-    line = " ".join(text.split())
-    if not line.isprintable():
-        line = "".join(
-            letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-            for letter in line
-        )
-    return line if len(line) <= MOST_LETTERS else f"{line[: MOST_LETTERS - 1]}…"
+    line = printable(" ".join(text.split()))
+    return line if len(line) <= letters else f"{line[: letters - 1]}…"
+
+
+def printable(line: str) -> str:
+    """A line with what is no printable letter written as its escape; spaces stay as they are."""
+    if line.isprintable():
+        return line
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in line
+    )
+
+
+def reason(error: BaseException) -> str:
+    """Why something failed, in one line: the error's words, or its kind where it has none."""
+    return one_line(str(error), _REASON_LETTERS) or type(error).__name__
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from spikeship.deploy.io.record_file import writing
 from spikeship.hw_models import atomic
 from spikeship.hw_models.atomic import OutputError, replacing, replacing_folder, scratch
 
@@ -133,6 +134,16 @@ def test_only_the_last_folder_is_made(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="is no folder"):
         put(tmp_path / "results" / "file" / "file")
     assert not (tmp_path / "typo").exists()
+
+
+def test_a_folder_made_for_what_failed_goes_again(tmp_path: Path) -> None:
+    atomic.made_folders.clear()
+    for writes in (replacing, replacing_folder):
+        with pytest.raises(ValueError), writes(tmp_path / "new" / "net"):
+            raise ValueError("not today")
+    with pytest.raises(ValueError), writing(tmp_path / "new" / "spikes.npz"):
+        raise ValueError("not today")
+    assert not list(tmp_path.iterdir()) and atomic.made_folders == []
 
 
 def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:

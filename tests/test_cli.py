@@ -17,6 +17,7 @@ import helpers
 from spikeship.deploy.cli.app import main
 from spikeship.deploy.io import network_file as files
 from spikeship.deploy.io.classifier import load
+from spikeship.deploy.verbs.console import Voice
 from spikeship.hw_models.graph import Dense, FixedGraph, Input, Neuron, Readout
 
 
@@ -372,3 +373,10 @@ def test_real_fashion_mnist_goes_the_same_way(tmp_path: Path) -> None:
     run("quantize", snn, *data, "-o", net)
     said = run("simulate", net, *data)
     assert (said["images"], said["num_steps"], said["chip_steps"]) == (24, 3, 10)
+
+
+def test_columns_stay_and_letters_that_move_cursors_do_not(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Voice(None, quiet=False).say("name     value\n  a\x1b[2J  1")
+    assert capsys.readouterr().out == "name     value\n  a\\x1b[2J  1\n"

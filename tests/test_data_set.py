@@ -134,7 +134,7 @@ def test_arrays_that_could_be_images_are_messages_where_the_network_says_so(
         (np.full((2, 3, 4), -32768, np.int16), "of magnitude 32767 at most"),
         (np.zeros((2, 3)), r"shape \(2, 3\); give messages"),
         (np.zeros((2, 0, 3)), r"shape \(2, 0, 3\); give messages"),
-        (np.array([["a"]]), "give messages"),
+        (np.array([["a"]]), "give plain numbers"),
     ],
 )
 def test_arrays_that_are_no_messages_are_refused(

@@ -93,6 +93,7 @@ def test_a_utilisation_gives_the_modelled_gpu_an_upper_end(
     assert main(line(net, tmp_path / "o", *options, 0.01)) == 0
     row = json.loads((tmp_path / "o" / "what-if.json").read_text())["references"][0]
     assert row["high"] == row["energy_j"] == pytest.approx(100 * row["low"])
+    assert "made the folder" in capsys.readouterr().err
     assert "utilisation 2" in refused(capsys, line(net, tmp_path / "p", *options, 2))
 
 

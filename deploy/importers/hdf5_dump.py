@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeship.hw_models.atomic import scratch
-from spikeship.hw_models.errors import InputError, SpikeshipError, one_line
+from spikeship.hw_models.errors import InputError, SpikeshipError, reason
 from spikeship.training.nir_io.hdf5 import check_contained
 
 GROUPS = ("layer", "simulation")
@@ -91,7 +91,7 @@ def _main(source: str, target: str) -> int:
     try:
         found = read(Path(source))
     except Exception as error:  # h5py raises many kinds for a damaged file
-        print(one_line(str(error) or type(error).__name__), file=sys.stderr)
+        print(reason(error), file=sys.stderr)
         return _DAMAGED
     try:
         np.savez(target, **found)  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from spikeship.deploy.errors import DeployError
+from spikeship.hw_models.errors import reason
 from spikeship.hw_models.events.macs import conv_macs
 from spikeship.training.ann.checkpoint import load_ann
 from spikeship.training.ann.network import Network
@@ -72,8 +73,7 @@ class Ann:
                 for i in range(0, len(padded), size)
             ]
         except Exception as error:  # ONNX Runtime's errors share no base class
-            reason = " ".join(str(error).split())[:200]
-            raise DeployError(f"{self.onnx}: ONNX Runtime refuses it ({reason})") from error
+            raise DeployError(f"{self.onnx}: ONNX Runtime refuses it ({reason(error)})") from error
         best: NDArray[np.int64] = np.concatenate(scores)[: len(images)].argmax(axis=1)
         return best
 
@@ -159,8 +159,7 @@ def _with_weights(module: nn.Module, weights: Path | None) -> nn.Module:
         state = torch.load(weights, map_location="cpu", weights_only=True)
         module.load_state_dict(state)
     except Exception as error:  # torch raises many kinds here
-        reason = " ".join(str(error).split())[:200]
         raise DeployError(
-            f"{weights}: cannot be loaded as this module's state dict ({reason})"
+            f"{weights}: cannot be loaded as this module's state dict ({reason(error)})"
         ) from error
     return module

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from spikeship.deploy.errors import DeployError
 from spikeship.hw_models.atomic import scratch
+from spikeship.hw_models.errors import reason
 from spikeship.training.ann.network import Network
 from spikeship.training.data.load import Samples
-from spikeship.training.frontends.refusal import first_line
 
 BATCH = 256
 CALIBRATION_BATCH = 16
@@ -195,9 +195,7 @@ def _refusing(what: str) -> Iterator[None]:
             f"int8: {what}: {error.name} is not installed; pip install 'spikeship[int8]'"
         ) from error
     except Exception as error:
-        raise DeployError(
-            f"int8: {what} ({first_line(error)[:200]}); leave the int8 row out"
-        ) from error
+        raise DeployError(f"int8: {what} ({reason(error)}); leave the int8 row out") from error
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from spikeship.deploy.errors import DeployError
 from spikeship.deploy.io.inputs import Images
-from spikeship.hw_models.errors import InputError
+from spikeship.hw_models.errors import InputError, reason
 from spikeship.hw_models.graph import FixedGraph
 from spikeship.training.data.readers import npz
 from spikeship.training.data.readers.pictures import open_picture
@@ -87,9 +87,8 @@ def _picture(path: Path, graph: FixedGraph) -> Tensor:
                 raise InputError(f"mode {picture.mode} holds more than 8 bits; save it with 8")
             scaled = picture.convert("L" if channels == 1 else "RGB").resize((width, height))
     except Exception as error:  # damaged files make Pillow raise many kinds
-        reason = " ".join(str(error).split())
         raise DeployError(
-            f"{path}: not a picture that can be read ({reason}); give a PNG or JPEG file"
+            f"{path}: not a picture that can be read ({reason(error)}); give a PNG or JPEG file"
         ) from error
     values = np.array(scaled).reshape(1, height, width, channels)
     return torch.from_numpy(values.transpose(0, 3, 1, 2).copy())

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeship.deploy.errors import DeployError
-from spikeship.hw_models.atomic import check_file, make_folder, replacing
+from spikeship.hw_models.atomic import check_file, replacing, within
 from spikeship.hw_models.events.recording import Recording
 from spikeship.hw_models.graph import FixedGraph, Neuron
 from spikeship.training.data.readers.npz import checksum
@@ -44,7 +44,7 @@ def writing(path: Path, *, potentials: bool = False) -> Iterator[Callable[[Recor
     spools: dict[str, _Spool] = {}
     with ExitStack() as files:
         if not check_file(path):
-            make_folder(Path(os.path.realpath(path)).parent)
+            files.enter_context(within(Path(os.path.realpath(path)).parent))
         beside = _spools(path)
 
         def record(recording: Recording) -> None:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from spikeship.deploy.errors import DeployError
 from spikeship.deploy.run import ray_session
+from spikeship.hw_models.errors import reason
 from spikeship.hw_models.simulator.cpu.threads import available_cores
 
 Shared = TypeVar("Shared")
@@ -25,7 +26,6 @@ Result = TypeVar("Result")
 RETRIES = 3  # of a piece whose worker died
 AHEAD = 2  # pieces handed out per worker, so that none waits for its next
 CONNECT_S = 10.0
-LONGEST_REASON = 200  # characters of Ray's own words
 
 
 class ClusterError(DeployError):
@@ -204,13 +204,9 @@ def _start(address: str, **options: Any) -> None:
 
 def _no_cluster(address: str, error: Exception) -> ClusterError:
     return ClusterError(
-        f"workers: Ray does not start at {address} ({_reason(error)}); --address takes the "
+        f"workers: Ray does not start at {address} ({reason(error)}); --address takes the "
         "HOST:PORT of a cluster's head, and without it the workers run on this machine"
     )
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:LONGEST_REASON]
 
 
 def _joined(workers: int | None, threads: int | None) -> Crew:
@@ -253,5 +249,5 @@ def _result(reference: Any, key: int) -> Any:
         ) from error
     except exceptions.RayError as error:
         raise ClusterError(
-            f"workers: the cluster was lost ({_reason(error)}); run it again"
+            f"workers: the cluster was lost ({reason(error)}); run it again"
         ) from error

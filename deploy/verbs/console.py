@@ -20,7 +20,7 @@ from typer.exceptions import Abort, TyperException
 
 from spikeship.deploy.verbs import interrupts
 from spikeship.hw_models.atomic import check_file, check_folder, made_folders, replacing
-from spikeship.hw_models.errors import SpikeshipError, one_line
+from spikeship.hw_models.errors import SpikeshipError, one_line, printable
 
 DONE, NO, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 DEBUG = "SPIKESHIP_DEBUG"
@@ -42,7 +42,7 @@ class Voice:
         if not self.quiet:
             words = isinstance(text, str)
             console = Console(stderr=self.json_path == "-", soft_wrap=words, highlight=False)
-            shown = "\n".join(map(one_line, text.split("\n"))) if words else text
+            shown = "\n".join(map(printable, text.split("\n"))) if words else text
             console.print(shown, markup=not words)
 
     def warn(self, text: str) -> None:
@@ -93,7 +93,7 @@ def guarded(run: Callable[[], int | None]) -> int:
     try:
         status = run() or DONE
     except TyperException as error:
-        return _fail(" ".join(error.format_message().split()))
+        return _fail(one_line(error.format_message()))
     except (SpikeshipError, ValueError, OSError) as error:
         if os.environ.get(DEBUG):
             traceback.print_exc()

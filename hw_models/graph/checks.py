@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeship.hw_models.errors import SpikeshipError
+from spikeship.hw_models.names import name_problem
 
 Shape = tuple[int, ...]
 Array = NDArray[np.int64]
@@ -23,6 +24,12 @@ def require(condition: bool, message: str) -> None:
     """Raise GraphError with the message unless the condition holds."""
     if not condition:
         raise GraphError(message)
+
+
+def check_name(kind: str, name: object) -> None:
+    """Refuse a name that cannot be shown, stored and written into code."""
+    problem = name_problem(name)
+    require(problem is None, f"{kind} {str(name)[:60]!r}: {problem}; give it another name")
 
 
 def plain_shape(name: str, shape: Any) -> Shape:

@@ -1,5 +1,6 @@
 """FixedGraph: what a chip runs. Its nodes and synapses, and what must hold between them."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,7 @@ from spikeship.hw_models import fixed
 from spikeship.hw_models.graph.checks import (
     MAX_GRADED,
     Shape,
+    check_name,
     require,
 )
 from spikeship.hw_models.graph.nodes import (
@@ -64,7 +66,17 @@ class FixedGraph:
         object.__setattr__(self, "synapses", tuple(self.synapses))
         require(len(self.nodes) > 0, "graph has no nodes")
         names = [self.input.name, *(node.name for node in self.nodes)]
-        require(len(set(names)) == len(names), f"graph: node names must differ, got {names}")
+        for name in names:
+            check_name("node", name)
+        twice = next((name for name, count in Counter(names).items() if count > 1), None)
+        require(twice is None, f"node {twice!r}: appears twice; names must differ")
+        nodes = {node.name: node for node in (self.input, *self.nodes)}
+        object.__setattr__(self, "_nodes", nodes)
+        incoming: dict[str, list[AnySynapse]] = {}
+        for synapse in self.synapses:
+            check_name("synapse", synapse.name)
+            incoming.setdefault(synapse.target, []).append(synapse)
+        object.__setattr__(self, "_incoming", {to: tuple(them) for to, them in incoming.items()})
         require(
             self.num_steps is None or self.num_steps >= 1,
             f"graph: num_steps must be at least 1, got {self.num_steps}",
@@ -110,14 +122,13 @@ class FixedGraph:
         Raises:
             KeyError: there is none.
         """
-        for node in (self.input, *self.nodes):
-            if node.name == name:
-                return node
-        raise KeyError(name)
+        nodes: Mapping[str, Input | Node] = self.__dict__["_nodes"]
+        return nodes[name]
 
     def incoming(self, name: str) -> tuple[AnySynapse, ...]:
         """Synapses that feed the node of this name."""
-        return tuple(synapse for synapse in self.synapses if synapse.target == name)
+        incoming: Mapping[str, tuple[AnySynapse, ...]] = self.__dict__["_incoming"]
+        return incoming.get(name, ())
 
     def max_message(self, synapse: AnySynapse) -> int:
         """Largest magnitude of a message after the synapse's pool."""

@@ -17,6 +17,8 @@ import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
+from spikeship.hw_models.errors import one_line
+
 POLL_S = 0.1
 
 
@@ -91,7 +93,7 @@ class _Watch(threading.Thread):
 
 
 def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
+    text = one_line(str(error))
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

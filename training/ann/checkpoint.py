@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from spikeship.hw_models.atomic import replacing
-from spikeship.hw_models.errors import InputError, SpikeshipError
+from spikeship.hw_models.errors import InputError, SpikeshipError, reason
 from spikeship.hw_models.json_text import parse
 from spikeship.training.ann.activations import QCFS, ClippedReLU
 from spikeship.training.ann.vgg import VGGS
@@ -125,7 +125,7 @@ def load_ann(path: Path) -> AnnCheckpoint:
             )
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{path}: its header describes no network ({one_line(error)}); train it again"
+            f"{path}: its header describes no network ({reason(error)}); train it again"
         ) from error
     expected = model.state_dict()
     wrong = sorted(expected.keys() ^ tensors.keys()) + sorted(
@@ -224,7 +224,7 @@ def read_checked(path: Path, kind: str, version: int) -> tuple[dict[str, Any], d
         raise CheckpointError(f"{path}: there is no such file; check the path") from error
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(
-            f"{path}: not a whole safetensors file ({one_line(error)}); make it again"
+            f"{path}: not a whole safetensors file ({reason(error)}); make it again"
         ) from error
     try:
         header = parse(metadata[KEY])
@@ -243,8 +243,3 @@ def read_checked(path: Path, kind: str, version: int) -> tuple[dict[str, Any], d
     if header.get("sha256") != fingerprint(tensors):
         raise CheckpointError(f"{path}: its tensors do not match its checksum; make it again")
     return header, tensors
-
-
-def one_line(error: Exception) -> str:
-    """Say an error in one line."""
-    return " ".join(str(error).split()) or type(error).__name__

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from spikeship.hw_models.errors import InputError
+from spikeship.hw_models.names import name_problem
 
 INPUT = "input"
 _Value = TypeVar("_Value")
+_MOST_SUMMANDS = 10_000
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,12 @@ class Network(nn.Module):
         self.layers = tuple(layers)
         self.input_shape = tuple(int(n) for n in input_shape)
         known = {INPUT}
+        self._by_name = {layer.name: layer for layer in self.layers}
+        readers: dict[str, dict[str, Layer]] = {}
         for layer in self.layers:
+            problem = name_problem(layer.name)
+            if problem is not None:
+                raise InputError(f"layer {layer.name[:60]!r}: {problem}; rename it")
             if layer.name in known:
                 raise InputError(f"layer {layer.name!r} appears twice; names must differ")
             for source in layer.inputs:
@@ -57,9 +64,16 @@ class Network(nn.Module):
                     raise InputError(
                         f"layer {layer.name!r} reads {source!r}, which does not come before it"
                     )
+                readers.setdefault(source, {})[layer.name] = layer
             known.add(layer.name)
             # torch keeps '.' for its own paths, and a layer may be called as an attribute of ours
-            self.add_module(f"at/{layer.name.replace('.', '/')}", layer.module)
+            key = f"at/{layer.name.replace('.', '/')}"
+            if key in self._modules:
+                raise InputError(
+                    f"layer {layer.name!r}: another's name differs in '.' and '/' alone; rename it"
+                )
+            self.add_module(key, layer.module)
+        self._readers = {name: tuple(them.values()) for name, them in readers.items()}
 
     @property
     def output(self) -> str:
@@ -68,23 +82,33 @@ class Network(nn.Module):
 
     def __getitem__(self, name: str) -> Layer:
         """Return the layer of this name (KeyError when there is none)."""
-        for layer in self.layers:
-            if layer.name == name:
-                return layer
-        raise KeyError(name)
+        return self._by_name[name]
 
     def consumers(self, name: str) -> tuple[Layer, ...]:
         """Layers that read ``name``."""
-        return tuple(layer for layer in self.layers if name in layer.inputs)
+        return self._readers.get(name, ())
 
     def summands(self, name: str) -> list[str]:
         """Layers (or ``"input"``) that a sum adds, those of sums within it included.
 
         Of a layer that is no sum, the layer itself.
+
+        Raises:
+            InputError: sums of sums that add up to more branches than any network has.
         """
-        if name == INPUT or not isinstance(self[name].module, Add):
-            return [name]
-        return [each for source in self[name].inputs for each in self.summands(source)]
+        found, waiting = [], [name]
+        while waiting:
+            each = waiting.pop()
+            if each != INPUT and isinstance(self[each].module, Add):
+                waiting += reversed(self[each].inputs)
+            else:
+                found.append(each)
+            if len(found) > _MOST_SUMMANDS:
+                raise InputError(
+                    f"layer {name!r}: adds more than {_MOST_SUMMANDS} branches; put activations "
+                    "between its sums"
+                )
+        return found
 
     @overload
     def walk(self, x: Tensor) -> Iterator[tuple[Layer, tuple[Tensor, ...], Tensor]]: ...

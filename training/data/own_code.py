@@ -4,6 +4,8 @@ import importlib
 import sys
 from pathlib import Path
 
+from spikeship.hw_models.errors import reason
+
 
 def call(spec: str, error: type[ValueError]) -> object:
     """Import a function from where the user stands, or from what is installed, and call it.
@@ -23,7 +25,7 @@ def call(spec: str, error: type[ValueError]) -> object:
         sys.path.insert(0, here)
     try:
         made: object = getattr(importlib.import_module(module), attribute)()
-    except Exception as reason:  # whatever a user's own code raises
-        said = " ".join(str(reason).split())
-        raise error(f"{spec}: {type(reason).__name__}: {said}") from reason
+    except Exception as raised:  # whatever a user's own code raises
+        kind = type(raised).__name__
+        raise error(f"{spec}: raises {kind}: {reason(raised)}; run it by itself") from raised
     return made

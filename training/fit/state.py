@@ -7,12 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from spikeship.training.ann.checkpoint import (
-    CheckpointError,
-    one_line,
-    read_checked,
-    write_checked,
-)
+from spikeship.hw_models.errors import reason
+from spikeship.training.ann.checkpoint import CheckpointError, read_checked, write_checked
 
 STATE_FORMAT, STATE_VERSION = "spikeship-training-state", 3
 
@@ -93,7 +89,7 @@ def load_state(path: Path) -> TrainingState:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{path}: not a whole training state ({one_line(error)}); delete it to start over"
+            f"{path}: not a whole training state ({reason(error)}); delete it to start over"
         ) from error
 
 

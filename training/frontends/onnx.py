@@ -1,7 +1,8 @@
 """From an ONNX file, as torch's exporters write feed-forward networks, to a Network."""
 
 import ast
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,26 +10,27 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from onnx.reference import ReferenceEvaluator
 from torch import nn
 
-from spikeship.hw_models.errors import InputError, SpikeshipError
+from spikeship.hw_models.errors import reason
+from spikeship.hw_models.names import LONGEST
 from spikeship.training.ann.network import INPUT, Layer, Network
-from spikeship.training.frontends.onnx_layers import KNOWN, LAYERS, Array, OnnxNode
+from spikeship.training.frontends.onnx_file import Array, OnnxError, OnnxGraph, read_graph
+from spikeship.training.frontends.onnx_folding import Folding
+from spikeship.training.frontends.onnx_layers import KNOWN, LAYERS, OnnxNode
 from spikeship.training.frontends.pools import MaxPool
 from spikeship.training.frontends.refusal import (
+    Names,
     RefusalError,
     UnsupportedLayerError,
     check_input,
-    first_line,
-    free_name,
+    plain_name,
 )
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
-
-
-class OnnxError(SpikeshipError, ValueError):
-    """A file that holds no network we can read, in one line: which, why, and what to do."""
+_MOST_REFUSED = 50
+_LONGEST_SCOPES = 10_000
+_MOST_VALUES = 2**28
 
 
 def from_onnx(path: Path, *, max_pool: MaxPool = "refuse") -> Network:
@@ -47,72 +49,30 @@ def from_onnx(path: Path, *, max_pool: MaxPool = "refuse") -> Network:
         UnsupportedLayerError: operators or attributes a Network cannot hold, all of them by the
             name of their node.
         OnnxError: the file is missing, damaged or not ONNX, or has not one input and one output.
+        MemoryClaimError: its arrays would take more memory than they may.
     """
     path = Path(path)
-    model, constants, paths = _read(path)
-    graph = model.graph
-    inputs = [value for value in graph.input if value.name not in constants]
-    if len(inputs) != 1 or len(graph.output) != 1:
-        raise OnnxError(
-            f"{path}: has {len(inputs)} inputs and {len(graph.output)} outputs; export a network "
-            "from one tensor to one"
-        )
-    dims = [dim.dim_value for dim in inputs[0].type.tensor_type.shape.dim]
-    if len(dims) < 2 or min(dims[1:]) < 1:
-        raise OnnxError(
-            f"{path}: its input {inputs[0].name!r} has no fixed shape behind the batch axis; "
-            "export it with one"
-        )
+    graph = read_graph(path)
     # any number would do where the batch axis is free; 2 is never taken for a fixed 1
-    shape = (dims[0] or 2, *dims[1:])
-    building = _Building(
-        {entry.domain: entry.version for entry in model.opset_import},
-        constants,
-        {name: name for name in constants},
-        {inputs[0].name: INPUT},
-        {inputs[0].name: shape},
-        paths,
-        _readers(graph),
-        max_pool,
-    )
+    shape = (graph.shape[0] or 2, *graph.shape[1:])
+    building = _Building(graph, shape, max_pool)
     for node in _needed(graph):
         building.add(node)
     if building.problems:
+        told = building.problems[:_MOST_REFUSED]
+        more = len(building.problems) - len(told)
         raise UnsupportedLayerError(
-            f"{path}: cannot take {'; '.join(building.problems)} (known are {KNOWN})"
+            f"{path}: cannot take {'; '.join(told)}{f'; and {more} more' if more else ''} "
+            f"(known are {KNOWN})"
         )
     if not building.layers:
         raise OnnxError(f"{path}: holds no layers; export a network that computes something")
-    return Network(building.layers, shape[1:]).eval()
-
-
-def _read(path: Path) -> tuple[Any, dict[str, Array], dict[str, tuple[str, str]]]:
-    """Model, its stored arrays, and the paths of its nodes."""
-    try:
-        # otherwise the ending of the name would decide on the format
-        model = onnx.load(path, format="protobuf")
-        graph = model.graph
-        constants = {
-            tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer
-        }
-        names = [
-            name
-            for node in graph.node
-            for name in (node.op_type, node.name, *node.input, *node.output)
-        ]
-        if not all(isinstance(name, str) and name.isprintable() for name in (*names, *constants)):
-            raise InputError("a name is no text")
-        paths = _paths(graph)
-    except FileNotFoundError as error:
-        raise OnnxError(f"{path}: {error.filename or path} is missing; check the path") from error
-    # damage can show in any part of the decoder
-    except Exception as error:
+    if building.values.get(graph.output) != building.layers[-1].name:
         raise OnnxError(
-            f"{path}: not a whole ONNX file ({first_line(error)}); export it again"
-        ) from error
-    if not graph.output:
-        raise OnnxError(f"{path}: not an ONNX file, or one without a network; export it again")
-    return model, constants, paths
+            f"{path}: its output {graph.output[:100]!r} is not what its last layer gives; export "
+            "the network alone"
+        )
+    return Network(building.layers, shape[1:]).eval()
 
 
 @dataclass
@@ -120,38 +80,55 @@ class _Building:
     """What is known of the graph's values so far, and the layers made from them.
 
     Attributes:
-        opsets: version of each operator set.
+        graph: what the file holds.
+        shape: of the input, batch axis first.
+        max_pool: what becomes of max pools.
         constants: values that depend on no image.
         origins: name of the stored array each of them was computed from.
-        values: layer that gives each other value; the first value of a layer is its own result,
-            later ones pass through nodes that change nothing.
+        values: layer that gives each other value.
+        firsts: value that each layer gives by itself, before nodes that change nothing.
         shapes: shapes of these values, batch axis first, where known.
         paths: module path and own name of each node, by its first result.
         readers: how often each value is read.
-        max_pool: what becomes of max pools.
         hidden: values computed from shapes that a refused layer keeps from being known.
         layers: layers made so far.
         problems: what was refused so far.
     """
 
-    opsets: dict[str, int]
-    constants: dict[str, Array]
-    origins: dict[str, str]
-    values: dict[str, str]
-    shapes: dict[str, tuple[int, ...]]
-    paths: dict[str, tuple[str, str]]
-    readers: dict[str, int]
+    graph: OnnxGraph
+    shape: tuple[int, ...]
     max_pool: MaxPool
+    constants: dict[str, Array] = field(init=False)
+    origins: dict[str, str] = field(init=False)
+    values: dict[str, str] = field(init=False)
+    firsts: dict[str, str] = field(default_factory=dict)
+    shapes: dict[str, tuple[int, ...]] = field(init=False)
+    paths: "_Paths" = field(init=False)
+    readers: Counter[str] = field(init=False)
     hidden: set[str] = field(default_factory=set)
     layers: list[Layer] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.constants = dict(self.graph.constants)
+        self.origins = {name: name for name in self.constants}
+        self.values = {self.graph.input: INPUT}
+        self.shapes = {self.graph.input: self.shape}
+        self.paths = _Paths(self.graph.nodes)
+        self.readers = Counter(name for node in self.graph.nodes for name in node.input)
+        self.readers[self.graph.output] += 1
+        self._names = Names([INPUT])
+        self._modules: dict[str, nn.Module] = {}
+        self._folding = Folding(
+            self.graph.opsets, sum(array.size for array in self.constants.values())
+        )
+
     def add(self, proto: Any) -> None:
         """Evaluate a node, make a layer of it, or note why neither is possible."""
-        if self._evaluated(proto) or self._hidden(proto):
-            return
         result = proto.output[0]
         try:
+            if self._evaluated(proto) or self._hidden(proto):
+                return
             missing = [
                 name
                 for name in proto.input
@@ -161,11 +138,11 @@ class _Building:
                 and name not in self.hidden
             ]
             if missing:
-                raise RefusalError(f"reads {missing[0]!r}, which nothing before it gives")
+                raise RefusalError(f"reads {missing[0][:100]!r}, which nothing before it gives")
             layers = self._layers(proto)
         except RefusalError as refusal:
             name = proto.name or result
-            self.problems.append(f"node {name!r} ({proto.op_type}): {refusal}")
+            self.problems.append(f"node {name[:100]!r} ({proto.op_type[:40]}): {refusal}")
             self.values[result] = result
             return
         if not layers:
@@ -175,6 +152,8 @@ class _Building:
                 self.shapes[result] = self.shapes[source]
         else:
             self.values[result] = layers[-1].name
+            self.firsts[layers[-1].name] = result
+            self._modules |= {layer.name: layer.module for layer in layers}
             self.layers += layers
 
     def _evaluated(self, proto: Any) -> bool:
@@ -191,18 +170,11 @@ class _Building:
                 return False
         if not feeds and proto.op_type != "Constant":
             return False
-        graph = onnx.GraphProto()
-        graph.node.append(proto)
-        for name in feeds:
-            graph.input.add(name=name)
-        for name in proto.output:
-            graph.output.add(name=name)
-        try:
-            results = ReferenceEvaluator(graph, opsets=self.opsets).run(None, feeds)
-        # whatever it cannot compute is then refused as a layer
-        except Exception:
+        results = self._folding.results(proto, feeds)
+        if results is None:
             return False
-        self.constants |= dict(zip(proto.output, results, strict=True))
+        self.constants |= dict(zip(proto.output, results, strict=False))
+        self.paths.leave_out(proto)
         origin = next((self.origins[name] for name in proto.input if name in self.origins), None)
         if origin is not None:
             self.origins |= dict.fromkeys(proto.output, origin)
@@ -240,30 +212,29 @@ class _Building:
         try:
             modules = LAYERS[proto.op_type](node)
         except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise RefusalError(f"not well formed ({first_line(error)}); export it again") from error
+            raise RefusalError(f"not well formed ({reason(error)}); export it again") from error
         if not modules:
             return []
         check_input(modules[0], shapes)
         if len(shapes) == len(known):
             self.shapes[proto.output[0]] = _result_shape(modules, shapes)
-        taken = {INPUT, *(layer.name for layer in self.layers)}
-        name = free_name(self._name(proto), taken)
+        name = self._names.free(plain_name(self._name(proto), proto.op_type.lower()))
         layers = [Layer(name, modules[0], tuple(self.values[source] for source in known))]
         for module in modules[1:]:
-            behind = free_name(f"{name}.{type(module).__name__.lower()}", taken)
+            behind = self._names.free(f"{name}.{type(module).__name__.lower()}")
             layers.append(Layer(behind, module, (layers[-1].name,)))
         return layers
 
     def _add_bias(self, node: OnnxNode, source: str) -> None:
         """Put a constant that is added to a bias-free Linear into it."""
         name = self.values[source]
-        linear = next((layer.module for layer in self.layers if layer.name == name), None)
+        linear = self._modules.get(name)
         constant = node.weights(1 - node.inputs.index(source))
         fits = (
             isinstance(linear, nn.Linear)
             and linear.bias is None
             and self.readers[source] == 1
-            and source == next(value for value, layer in self.values.items() if layer == name)
+            and source == self.firsts[name]
             and constant.shape in ((linear.out_features,), (1, linear.out_features))
         )
         if not fits:
@@ -276,52 +247,79 @@ class _Building:
             for candidate in (name, self.origins.get(name, "")):
                 if name in self.constants and candidate.endswith(".weight"):
                     return candidate.removesuffix(".weight")
-        path, own = self.paths[proto.output[0]]
-        beside = [
-            other
-            for value, (other, _) in self.paths.items()
-            if value != proto.output[0] and value not in self.constants
-        ]
-        if path and not any(other == path or other.startswith(f"{path}.") for other in beside):
+        path, own = self.paths.of(proto)
+        if path and self.paths.alone(path):
             return path
         return f"{path}.{own}" if path else own
 
 
-def _paths(graph: Any) -> dict[str, tuple[str, str]]:
-    """Module path and own name of every node, by the name of its first result."""
-    paths = {}
-    for node in graph.node:
-        scopes = next((p.value for p in node.metadata_props if p.key == _SCOPES), None)
-        path, own = "", node.name or node.op_type.lower()
-        if scopes is not None:
-            # of torch.export: "['', 'block', 'block.relu', 'relu_1']"
-            *modules, own = ast.literal_eval(scopes)
+class _Paths:
+    """Module path and own name of every node, and which paths one node has to itself.
+
+    Args:
+        nodes: all of a graph.
+    """
+
+    def __init__(self, nodes: Iterable[Any]) -> None:
+        self._paths = {node.output[0]: _path(node) for node in nodes}
+        # how many nodes lie at a path or within it
+        self._within: Counter[str] = Counter()
+        for path, _ in self._paths.values():
+            self._within.update(_outer(path))
+
+    def of(self, node: Any) -> tuple[str, str]:
+        """Module path and own name of a node."""
+        return self._paths[node.output[0]]
+
+    def leave_out(self, node: Any) -> None:
+        """Count a node no more, as it computes no layer."""
+        self._within.subtract(_outer(self.of(node)[0]))
+
+    def alone(self, path: str) -> bool:
+        """Whether no more than one node lies at a path or within it."""
+        return self._within[path] <= 1
+
+
+def _outer(path: str) -> list[str]:
+    """A path and all around it, from the outermost in."""
+    parts = path.split(".")
+    return [".".join(parts[: count + 1]) for count in range(len(parts))] if path else []
+
+
+def _path(node: Any) -> tuple[str, str]:
+    scopes = next((p.value for p in node.metadata_props if p.key == _SCOPES), None)
+    path, own = "", node.name or node.op_type.lower()
+    if scopes is not None:
+        # of torch.export: "['', 'block', 'block.relu', 'relu_1']"
+        names = _scopes(scopes)
+        if names:
+            *modules, own = names
             path = modules[-1] if modules else ""
-        elif node.name.startswith("/"):
-            # of TorchScript: "/block/block.0/Relu", where a list repeats its own name
-            *parts, own = node.name[1:].split("/")
-            for before, part in zip(["", *parts], parts, strict=False):
-                part = part.removeprefix(f"{before}.") if before else part
-                path = f"{path}.{part}" if path else part
-        # a layer's name is a path, whose separator is the dot
-        paths[node.output[0]] = (path.replace("/", "."), own.replace("/", "."))
-    return paths
+    elif node.name.startswith("/"):
+        # of TorchScript: "/block/block.0/Relu", where a list repeats its own name
+        *parts, own = node.name[1:].split("/")
+        for before, part in zip(["", *parts], parts, strict=False):
+            part = part.removeprefix(f"{before}.") if before else part
+            path = f"{path}.{part}" if path else part
+    # a layer's name is a path, whose separator is the dot
+    return path.replace("/", ".")[:LONGEST], own.replace("/", ".")
 
 
-def _readers(graph: Any) -> dict[str, int]:
-    """How many nodes and outputs read each value."""
-    readers: dict[str, int] = {}
-    names = [name for node in graph.node for name in node.input]
-    for name in (*names, *(value.name for value in graph.output)):
-        readers[name] = readers.get(name, 0) + 1
-    return readers
+def _scopes(text: str) -> list[str]:
+    """Names in a list as Python writes it; none where it is something else."""
+    try:
+        names = ast.literal_eval(text) if len(text) <= _LONGEST_SCOPES else []
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return []
+    whole = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return names if whole else []
 
 
-def _needed(graph: Any) -> list[Any]:
+def _needed(graph: OnnxGraph) -> list[Any]:
     """Nodes that the output depends on, in order."""
-    wanted = {graph.output[0].name}
+    wanted = {graph.output}
     nodes = []
-    for node in reversed(graph.node):
+    for node in reversed(graph.nodes):
         if wanted.intersection(node.output):
             wanted.update(node.input)
             nodes.append(node)
@@ -333,16 +331,25 @@ def _attribute(entry: Any) -> Any:
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
-@torch.no_grad()
 def _result_shape(
     modules: Sequence[nn.Module], shapes: Sequence[tuple[int, ...]]
 ) -> tuple[int, ...]:
+    """Shape of what layers give, worked out without a value in memory."""
+    values = [torch.empty(shape, device="meta") for shape in shapes]
     try:
-        result = modules[0].eval()(*(torch.zeros(shape) for shape in shapes))
-        for module in modules[1:]:
-            result = module.eval()(result)
-    except (RuntimeError, ValueError) as error:
+        for module in modules:
+            meta = {
+                name: value.to("meta")
+                for name, value in (*module.named_parameters(), *module.named_buffers())
+            }
+            values = [torch.func.functional_call(module.eval(), meta, tuple(values))]
+    except (RuntimeError, ValueError, TypeError) as error:
         raise RefusalError(
-            f"does not fit shape {shapes[0][1:]} ({first_line(error)}); export it again"
+            f"does not fit shape {shapes[0][1:]} ({reason(error)}); export it again"
         ) from error
-    return tuple(result.shape)
+    if values[0].numel() > _MOST_VALUES:
+        raise RefusalError(
+            f"gives {values[0].numel():,} values, {_MOST_VALUES:,} are taken; export a smaller "
+            "network"
+        )
+    return tuple(values[0].shape)

@@ -11,10 +11,12 @@ import torch
 from torch import nn
 
 from spikeship.training.ann.network import Add
+from spikeship.training.ann.sides import sides
 from spikeship.training.frontends.pools import MaxPool, average_for_max, global_average, refuse_max
 from spikeship.training.frontends.refusal import RefusalError
 
 Array = npt.NDArray[Any]
+_LARGEST = 2**15
 
 
 @dataclass(frozen=True)
@@ -39,20 +41,52 @@ class OnnxNode:
         """Constant input of this place, as float32.
 
         Raises:
-            RefusalError: it is no constant, or has another number of axes.
+            RefusalError: it is no constant, has another number of axes, or holds NaN or infinity.
         """
         value = self.constants.get(self.inputs[place]) if place < len(self.inputs) else None
         if value is None:
             raise RefusalError(f"input {place} is no constant; export it with constant weights")
         if axes is not None and value.ndim != axes:
             raise RefusalError(f"input {place} has {value.ndim} axes, {axes} are known")
-        return value.astype(np.float32)
+        with np.errstate(over="ignore"):
+            numbers = value.astype(np.float32)
+        if not np.isfinite(numbers).all():
+            raise RefusalError(
+                f"{self.inputs[place][:100]!r} holds {_not_finite(value)}; train it again"
+            )
+        return numbers
 
     def bias(self, place: int, axes: int | None = None) -> Array | None:
         """As :meth:`weights`, but None where the input is left out."""
         if place >= len(self.inputs) or not self.inputs[place]:
             return None
         return self.weights(place, axes)
+
+    def whole(self, name: str, default: Sequence[int], least: int = 0) -> tuple[int, ...]:
+        """Whole numbers of an attribute, one an axis.
+
+        Raises:
+            RefusalError: too many or too few, or numbers beyond what an image has.
+        """
+        given = self.attributes.get(name, default)
+        fits = isinstance(given, list | tuple) and len(given) == len(default)
+        if not fits or not all(isinstance(n, int) and least <= n <= _LARGEST for n in given):
+            raise RefusalError(
+                f"{name} is {given!r:.60}; give {len(default)} whole numbers from {least} to "
+                f"{_LARGEST}"
+            )
+        return tuple(given)
+
+    def number(self, name: str, default: float, least: float = 0.0) -> float:
+        """A number of an attribute, above ``least``.
+
+        Raises:
+            RefusalError: it is none, or not finite.
+        """
+        given = self.attributes.get(name, default)
+        if not isinstance(given, int | float) or not least < given < math.inf:
+            raise RefusalError(f"{name} is {given!r:.60}; give a number above {least:g}")
+        return given
 
     def only(self, **allowed: Sequence[Any]) -> None:
         """Refuse attributes with other values than these.
@@ -62,7 +96,13 @@ class OnnxNode:
         """
         for name, values in allowed.items():
             if name in self.attributes and self.attributes[name] not in values:
-                raise RefusalError(f"{name} is {self.attributes[name]!r}; export it without")
+                raise RefusalError(f"{name} is {self.attributes[name]!r:.60}; export it without")
+
+
+def _not_finite(values: Array) -> str:
+    if np.isnan(values).any():
+        return "NaN"
+    return "infinity" if np.isinf(values).any() else "numbers beyond 32-bit floats"
 
 
 def _fill(layer: nn.Conv2d | nn.Linear, weight: Array, bias: Array | None) -> None:
@@ -72,22 +112,24 @@ def _fill(layer: nn.Conv2d | nn.Linear, weight: Array, bias: Array | None) -> No
 
 def _padding(node: OnnxNode) -> tuple[int, int]:
     node.only(auto_pad=("NOTSET", ""))
-    pads = node.attributes.get("pads", [0, 0, 0, 0])
-    if len(pads) != 4 or pads[:2] != pads[2:]:
-        raise RefusalError(f"pads {pads}; pad both axes alike on both sides")
+    pads = node.whole("pads", (0, 0, 0, 0))
+    if pads[:2] != pads[2:]:
+        raise RefusalError(f"pads {list(pads)}; pad both axes alike on both sides")
     return pads[0], pads[1]
 
 
 def _conv(node: OnnxNode) -> list[nn.Module]:
     weight = node.weights(1, axes=4)
     groups = node.attributes.get("group", 1)
+    if not isinstance(groups, int) or not 1 <= groups <= len(weight) or len(weight) % groups:
+        raise RefusalError(f"group is {groups!r:.60}, of {len(weight)} channels; export it again")
     conv = nn.Conv2d(
         weight.shape[1] * groups,
         weight.shape[0],
         weight.shape[2:],
-        tuple(node.attributes.get("strides", (1, 1))),
+        sides(node.whole("strides", (1, 1), 1)),
         _padding(node),
-        tuple(node.attributes.get("dilations", (1, 1))),
+        sides(node.whole("dilations", (1, 1), 1)),
         groups,
         device="meta",  # draws no weights
     )
@@ -118,29 +160,32 @@ def _matmul(node: OnnxNode) -> list[nn.Module]:
     return [_linear(weight.T, None)]
 
 
+def _kernel(node: OnnxNode) -> tuple[int, int]:
+    axes = len(node.attributes["kernel_shape"])
+    if axes != 2:
+        raise RefusalError(f"pools {axes} axes, 2 are known")
+    return sides(node.whole("kernel_shape", (1, 1), 1))
+
+
 def _average_pool(node: OnnxNode) -> list[nn.Module]:
-    kernel = tuple(node.attributes["kernel_shape"])
-    if len(kernel) != 2:
-        raise RefusalError(f"pools {len(kernel)} axes, 2 are known")
+    kernel = _kernel(node)
     node.only(ceil_mode=(0,), dilations=([1, 1],))
     padding = _padding(node)
     if any(padding) and not node.attributes.get("count_include_pad", 0):
         raise RefusalError("padding that is not counted; leave out the padding")
-    return [nn.AvgPool2d(kernel, tuple(node.attributes.get("strides", (1, 1))), padding)]
+    return [nn.AvgPool2d(kernel, sides(node.whole("strides", (1, 1), 1)), padding)]
 
 
 def _max_pool(node: OnnxNode) -> list[nn.Module]:
-    kernel = tuple(node.attributes["kernel_shape"])
-    if len(kernel) != 2:
-        raise RefusalError(f"pools {len(kernel)} axes, 2 are known")
+    kernel = _kernel(node)
     if node.max_pool == "refuse":
         refuse_max(kernel)
     node.only(auto_pad=("NOTSET", "", "VALID"))
     pool = average_for_max(
         kernel,
-        node.attributes.get("strides", (1, 1)),
-        max(node.attributes.get("pads", (0,))),
-        node.attributes.get("dilations", (1, 1)),
+        node.whole("strides", (1, 1), 1),
+        max(node.whole("pads", (0, 0, 0, 0))),
+        node.whole("dilations", (1, 1), 1),
         bool(node.attributes.get("ceil_mode", 0)),
     )
     return [pool]
@@ -157,7 +202,9 @@ def _reduce_mean(node: OnnxNode) -> list[nn.Module]:
 def _batch_norm(node: OnnxNode) -> list[nn.Module]:
     node.only(training_mode=(0,), spatial=(1,))
     factor, offset, mean, variance = (node.weights(place, axes=1) for place in range(1, 5))
-    norm = nn.BatchNorm2d(len(mean), node.attributes.get("epsilon", 1e-5))
+    if (variance < 0).any():
+        raise RefusalError(f"{node.inputs[4][:100]!r} holds a negative variance; train it again")
+    norm = nn.BatchNorm2d(len(mean), node.number("epsilon", 1e-5))
     norm.weight, norm.bias = nn.Parameter(torch.tensor(factor)), nn.Parameter(torch.tensor(offset))
     norm.running_mean, norm.running_var = torch.tensor(mean), torch.tensor(variance)
     return [norm]

@@ -1,12 +1,16 @@
 """What is refused while a foreign network is read, and what both readers check and name alike."""
 
-import itertools
+import re
 from collections.abc import Iterable, Sequence
 
 from torch import nn
 
 from spikeship.hw_models.errors import SpikeshipError
+from spikeship.hw_models.names import LONGEST
 from spikeship.training.ann.network import Add
+
+# what is put behind a name still fits
+_LONGEST = LONGEST - 40
 
 
 class UnsupportedLayerError(SpikeshipError, ValueError):
@@ -31,12 +35,35 @@ def check_input(module: nn.Module, shapes: Sequence[tuple[int, ...]]) -> None:
         raise RefusalError(f"sums shapes {shapes[0][1:]} and {shapes[1][1:]}; make them alike")
 
 
-def first_line(error: Exception) -> str:
-    """Return the first line of what an error says."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+class Names:
+    """Names that are taken, and free ones like those that somebody would like.
+
+    Args:
+        taken: what is taken from the start.
+    """
+
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self._taken = set(taken)
+        self._numbers: dict[str, int] = {}
+
+    def free(self, name: str) -> str:
+        """Return a name, with a number behind it where it is taken, and take it."""
+        found = name
+        number = self._numbers.get(name, 1)
+        while found in self._taken:
+            found = f"{name}_{number}"
+            number += 1
+        self._numbers[name] = number
+        self._taken.add(found)
+        return found
 
 
-def free_name(name: str, taken: Iterable[str]) -> str:
-    """Return ``name``, with a number behind it where it is in ``taken``."""
-    candidates = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(1)))
-    return next(candidate for candidate in candidates if candidate not in taken)
+def plain_name(name: str, otherwise: str) -> str:
+    """Make a name of dots and printable letters from another program's.
+
+    Args:
+        name: as it was; slashes become dots.
+        otherwise: what is taken where nothing is left of it.
+    """
+    parts = re.split(r"[./\\]+", "".join(letter for letter in name if letter.isprintable()))
+    return ".".join(filter(None, parts))[:_LONGEST].rstrip(".") or otherwise

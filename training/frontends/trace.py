@@ -1,6 +1,7 @@
 """From any feed-forward nn.Module to a Network, by torch.fx."""
 
 import copy
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from spikeship.hw_models.errors import SpikeshipError
+from spikeship.hw_models.errors import SpikeshipError, reason
 from spikeship.training.ann.network import INPUT, Layer, Network
 from spikeship.training.frontends.fx_layers import (
     LEAVES,
@@ -19,11 +20,10 @@ from spikeship.training.frontends.fx_layers import (
 )
 from spikeship.training.frontends.pools import MaxPool
 from spikeship.training.frontends.refusal import (
+    Names,
     RefusalError,
     UnsupportedLayerError,
     check_input,
-    first_line,
-    free_name,
 )
 
 _SAMPLES = 2  # tells a batch axis of any size from one fixed at 1
@@ -77,7 +77,7 @@ def trace(model: nn.Module, input_shape: Sequence[int], *, max_pool: MaxPool = "
     if failure is not None:
         raise TraceError(
             f"{run.at or 'the module'} cannot take what an input of shape {shape} leads to "
-            f"({first_line(failure)}); give the input shape that the module was made for"
+            f"({reason(failure)}); give the input shape that the module was made for"
         ) from failure
     network = Network(layers, shape).eval()
     result = network(sample)
@@ -101,7 +101,7 @@ def _symbolic(model: nn.Module) -> fx.Graph:
     # a forward may fail in any way when it is given a proxy
     except Exception as error:
         raise TraceError(
-            f"the forward of {type(model).__name__} cannot be followed ({first_line(error)}); "
+            f"the forward of {type(model).__name__} cannot be followed ({reason(error)}); "
             "write it without decisions on values, or export it to ONNX"
         ) from error
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
@@ -182,9 +182,9 @@ class _Gathered:
         self.layers: list[Layer] = []
         self.problems: dict[str, str] = {}
         self._model, self._seen = model, seen
-        self._paths = [str(node.target) for node in nodes if node.op == "call_module"]
+        self._uses = Counter(str(node.target) for node in nodes if node.op == "call_module")
         self._complete = nodes[-1] in seen.shapes
-        self._taken = {INPUT, *self._paths}
+        self._names = Names([INPUT, *self._uses])
         self._values: dict[fx.Node, str] = {}
 
     def take(self, node: fx.Node) -> None:
@@ -193,19 +193,18 @@ class _Gathered:
             self._values[node] = INPUT
         elif node.op == "call_module":
             path = str(node.target)
-            name = free_name(path, self._taken) if path == INPUT else path
+            name = self._names.free(path) if path == INPUT else path
             kind = type(self._model.get_submodule(path)).__name__
             self._apply(node, path, name, kind)
         elif node.op != "get_attr":  # that is a parameter
             if node in self._seen.shapes:
-                name = free_name(node.name, self._taken)
+                name = self._names.free(node.name)
                 kind = getattr(node.target, "__name__", str(node.target))
                 self._apply(node, name, name, kind)
             elif not self._complete:
                 self._values[node] = node.name  # behind the node that failed, or a size
 
     def _apply(self, node: fx.Node, path: str, name: str, kind: str) -> None:
-        self._taken.add(name)
         try:
             self._values[node] = self._add(node, path, name)
         except RefusalError as refusal:
@@ -219,7 +218,7 @@ class _Gathered:
             RefusalError: it has no spiking form.
         """
         shapes = self._seen.shapes
-        if self._paths.count(path) > 1:
+        if self._uses[path] > 1:
             raise RefusalError("applied more than once; give each use a module of its own")
         modules, sources = layers_of(self._model, node, self._seen)
         inputs = tuple(self._values[source] for source in sources if source in self._values)
@@ -232,7 +231,6 @@ class _Gathered:
         self.layers.append(Layer(name, first, inputs))
         for module in others:
             before = name
-            name = free_name(f"{name}.{type(module).__name__.lower()}", self._taken)
+            name = self._names.free(f"{name}.{type(module).__name__.lower()}")
             self.layers.append(Layer(name, module, (before,)))
-            self._taken.add(name)
         return name

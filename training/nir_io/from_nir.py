@@ -1,5 +1,6 @@
 """A NIR graph as a spiking network again: ours as it was, others' where they say enough."""
 
+import heapq
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from spikeship.hw_models.errors import SpikeshipError, naming
 from spikeship.training.ann.network import INPUT, Add, Layer, Network
 from spikeship.training.ann.sides import sides
+from spikeship.training.frontends.refusal import Names, plain_name
 from spikeship.training.nir_io.checksum import CHECKSUM, checksum
 from spikeship.training.nir_io.hdf5 import check_contained
 from spikeship.training.nir_io.metadata import KEY, Decay, NetworkMetadata
@@ -140,7 +142,11 @@ class _Reader:
     def __init__(self, graph: nir.NIRGraph, metadata: NetworkMetadata) -> None:
         self._nodes: dict[str, nir.NIRNode] = graph.nodes
         self._metadata = metadata
-        self._escaped = KEY in graph.metadata
+        free = Names([INPUT])
+        self._names = {
+            node: unquote(node) if KEY in graph.metadata else free.free(plain_name(node, "node"))
+            for node in self._nodes
+        }
         self._sources: dict[str, list[str]] = {}
         for source, target in graph.edges:
             for end in (source, target):
@@ -150,6 +156,7 @@ class _Reader:
                     )
             self._sources.setdefault(target, []).append(source)
         self._layers: list[Layer] = []
+        self._weighted: set[str] = set()
 
     def network(self) -> Network:
         """Build all layers, in an order in which each reads only earlier ones."""
@@ -159,7 +166,7 @@ class _Reader:
         reads = {entry: self._dropout(INPUT)}
         result: list[str] = []
         for node in self._order(entry):
-            name = self._name(node)
+            name = self._names[node]
             sources = [reads[source] for source in self._sources[node]]
             if node == exit_:
                 result = sources
@@ -172,6 +179,8 @@ class _Reader:
                     )
                 sources = [self._sum(name, sources)]
             self._layers.append(Layer(name, module, tuple(sources)))
+            if isinstance(module, _WEIGHTED):
+                self._weighted.add(name)
             reads[node] = self._dropout(name)
         if not self._layers or result != [self._layers[-1].name]:
             raise FromNirError(
@@ -186,7 +195,7 @@ class _Reader:
     def check(self, network: Network) -> None:
         """Check what only a whole network can tell: shapes of neurons, names in the metadata."""
         shapes = sample_shapes(network)
-        names = {self._name(node): content for node, content in self._nodes.items()}
+        names = {self._names[node]: content for node, content in self._nodes.items()}
         for name, node in names.items():
             if isinstance(node, nir.IF | nir.LIF):
                 has = np.asarray(node.v_threshold).shape
@@ -217,20 +226,34 @@ class _Reader:
         idle = sorted(set(self._nodes) - set(waiting) - {entry})
         if idle:
             raise FromNirError(f"nothing leads to node {idle[0]!r}; connect it or leave it out")
-        order, done = [], {entry}
-        while waiting:
-            ready = [node for node in waiting if done.issuperset(self._sources[node])]
-            if not ready:
-                raise FromNirError(
-                    f"node {waiting[0]!r}: is part of a loop; only feed-forward graphs can be read"
-                )
-            order.append(ready[0])
-            done.add(ready[0])
-            waiting.remove(ready[0])
+        place = {node: i for i, node in enumerate(waiting)}
+        left = {node: len(set(self._sources[node])) for node in waiting}
+        targets: dict[str, list[str]] = {}
+        for node in waiting:
+            for source in set(self._sources[node]):
+                targets.setdefault(source, []).append(node)
+        order: list[str] = []
+        ready: list[tuple[int, str]] = []
+        done = [entry]
+        while done:
+            for node in targets.get(done.pop(), ()):
+                left[node] -= 1
+                if left[node] == 0:
+                    heapq.heappush(ready, (place[node], node))
+            if ready:
+                done.append(heapq.heappop(ready)[1])
+                order.append(done[-1])
+        if len(order) < len(waiting):
+            # back from a node that waits, through others that wait, until one comes again
+            seen: set[str] = set()
+            node = next(node for node in waiting if left[node])
+            while node not in seen:
+                seen.add(node)
+                node = next(source for source in self._sources[node] if left.get(source))
+            raise FromNirError(
+                f"node {node!r}: is part of a loop; only feed-forward graphs can be read"
+            )
         return order
-
-    def _name(self, node: str) -> str:
-        return unquote(node) if self._escaped else node
 
     def _dropout(self, name: str) -> str:
         """Put the dropout that follows a layer behind it; return what its readers read."""
@@ -241,10 +264,9 @@ class _Reader:
         return self._layers[-1].name
 
     def _sum(self, neuron: str, sources: list[str]) -> str:
-        weighted = {layer.name for layer in self._layers if isinstance(layer.module, _WEIGHTED)}
         branches: list[str] = []
         for source in sources:
-            if source not in weighted:
+            if source not in self._weighted:
                 skip = Layer(f"{neuron}.skip{len(branches)}", Scale(1.0), (source,))
                 self._layers.append(skip)
                 source = skip.name
@@ -253,7 +275,7 @@ class _Reader:
         return self._layers[-1].name
 
     def _module(self, node: str) -> nn.Module:
-        content, name = self._nodes[node], self._name(node)
+        content, name = self._nodes[node], self._names[node]
         if isinstance(content, nir.IF | nir.LIF):
             return self._neuron(name, content)
         if type(content) not in _MODULES:

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from spikeship.hw_models.errors import reason
 from spikeship.training.data.data_set import DataError, DataSet, Split
 from spikeship.training.data.readers.files import Array
 from spikeship.training.data.readers.pictures import open_picture
@@ -84,10 +85,9 @@ class Pictures:
             with open_picture(Path(path)) as picture:
                 whole = picture.convert("RGB")
         except Exception as error:  # damaged files make Pillow raise many kinds
-            reason = " ".join(str(error).split())
             raise DataError(
-                f"{self.name}: {path} is not a picture Pillow can read ({reason}); get it again "
-                "or take it away"
+                f"{self.name}: {path} is not a picture Pillow can read ({reason(error)}); "
+                "get it again or take it away"
             ) from error
         return np.asarray(cut(whole)).transpose(2, 0, 1)
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy
 
-from spikeship.hw_models.errors import InputError, SpikeshipError
+from spikeship.hw_models.errors import InputError, SpikeshipError, reason
 from spikeship.hw_models.memory import check_claim
 
 Array = npt.NDArray[Any]
@@ -109,9 +109,8 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
         raise
     # damage can show in any part of the decoders
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise NpzError(
-            f"{path}: not a readable .npz of plain arrays ({reason[:200]}); make it again with "
+            f"{path}: not a readable .npz of plain arrays ({reason(error)}); make it again with "
             "numpy.savez"
         ) from error
 
