@@ -18,7 +18,7 @@ HEAD = """# Results on real data
 What `python benchmarks/paper_table.py ROW` measured, beside the figures of Rathi et al., ICLR
 2020 (arXiv 2005.01807, tables 1 and 2). `python benchmarks/results_page.py` writes this page from
 the files in `benchmarks/results/`. A row's recipe is `benchmarks/rows/ROW.toml`. Every accuracy is
-of the whole test set, read once, with one seed.
+of the whole test set, with one seed; what was chosen was chosen without it.
 """
 CLASSIFIERS = """## Classifiers
 
@@ -59,7 +59,9 @@ def classifiers(rows: list[tuple[str, Json, Json]]) -> str:
 def commands(rows: list[tuple[str, Json, Json]]) -> str:
     """What was run, on what, with which revision."""
     parts = []
-    for row, _, result in rows:
+    for row, recipe, result in rows:
+        if result.get("stages") and "note" in recipe:
+            parts.append(f"`{row}`: {recipe['note']}\n")
         for name, stage in result.get("stages", {}).items():
             found = stage["machine"]
             revisions = ", ".join(f"`{revision[:12]}`" for revision in stage["revisions"])
