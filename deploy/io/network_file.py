@@ -34,8 +34,9 @@ from spikeship.hw_models.json_text import parse
 from spikeship.training.statistics import check_statistics
 
 FORMAT = "spikeship-fixedgraph"
-VERSION = 2
-READS = ("1", "2")  # 1 knew no sigma-delta neurons, identities, delays of weights or refractory
+VERSION = 3
+# 1 knew no sigma-delta neurons, identities, delays of weights or refractory, 2 no staged timing
+READS = ("1", "2", "3")
 _KINDS: dict[str, type[Any]] = {
     kind.__name__: kind
     for kind in (Neuron, Delta, SigmaDelta, Readout, Conv, Dense, Sparse, Identity)
@@ -59,6 +60,7 @@ def save(graph: FixedGraph, path: Path) -> None:
         "synapses": [_split(s, f"synapses.{i}", arrays) for i, s in enumerate(graph.synapses)],
         "num_steps": graph.num_steps,
         "gated": graph.gated,
+        "timing": graph.timing,
         "metadata": dict(graph.metadata),
     }
     text = json.dumps(structure, sort_keys=True)
@@ -138,6 +140,7 @@ def _graph(structure: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> FixedG
         synapses=tuple(_join(row, arrays) for row in structure["synapses"]),
         num_steps=structure["num_steps"],
         gated=structure["gated"],
+        timing=structure.get("timing", "pipelined"),
         metadata=structure["metadata"],
     )
 

@@ -146,9 +146,10 @@ class EventCounts:
 
     Attributes:
         num_steps: T.
-        chip_steps: T + D.
+        chip_steps: T + D, or of a staged network what its windows take.
         images: number of images counted, at least 1.
-        input_spikes: non-zero input messages, (num_steps,).
+        input_spikes: non-zero input messages, (num_steps,); direct input to a staged network comes
+            in the first step alone.
         layers: one row a node, in the graph's order.
     """
 
@@ -278,11 +279,14 @@ def on_the_chip(graph: FixedGraph, num_steps: int, images: int, counts: LocalCou
     An operation is booked at the chip step in which it arrives: in a gated graph, local step t at
     index t + d(node). What would arrive after the last chip step is not counted.
     """
+    sending = graph.input_steps(num_steps)
+    given = np.zeros(num_steps, np.int64)
+    given[:sending] = counts.input_spikes[:sending]
     return EventCounts(
         num_steps=num_steps,
         chip_steps=graph.chip_steps(num_steps),
         images=images,
-        input_spikes=counts.input_spikes[:num_steps],
+        input_spikes=given,
         layers=tuple(_layer(graph, node, num_steps, counts) for node in graph.nodes),
     )
 
@@ -298,7 +302,11 @@ def _layer(graph: FixedGraph, node: Node, num_steps: int, counts: LocalCounts) -
         first = arrival.delay + (graph.depths[source] if graph.gated else 0)
         totals[kinds] += _shifted(arrived[kinds], first, steps)
         if CONNECTED in kinds:
-            sent = num_steps if graph.gated or source == graph.input.name else steps
+            sent = num_steps if graph.gated else steps
+            if source == graph.input.name:
+                sent = graph.input_steps(num_steps)
+            elif source in graph.windows:
+                sent = num_steps
             arriving = sent if graph.gated else max(0, min(sent, steps - arrival.delay))
             dense += int(arrival.connected.sum()) * arriving
     depth = graph.depths[node.name] if graph.gated else 0
@@ -340,7 +348,8 @@ def count_events(
             its gate.
     """
     _check_shape(graph.input.name, input_messages, (*input_messages.shape[:2], *graph.input.shape))
-    images, num_steps = input_messages.shape[:2]
+    images, sending = input_messages.shape[:2]
+    num_steps = graph.steps_of(sending)
     sent: dict[str, Messages] = {graph.input.name: input_messages}
     for node in graph.nodes:
         if isinstance(node, Readout):
@@ -352,7 +361,7 @@ def count_events(
         sent[node.name] = _in_gate(graph, node, messages, num_steps) if graph.gated else messages
     counts = LocalCounts.nothing(graph, local_steps(graph, num_steps))
     counts.active[:] = images
-    counts.input_spikes[:num_steps] = count_nonzero(input_messages)
+    counts.input_spikes[:sending] = count_nonzero(input_messages)
     for name, spikes in counts.spikes.items():
         spikes[:] = count_nonzero(sent[name])
     for arrival, arrived in zip(arrivals(graph), counts.arrived, strict=True):

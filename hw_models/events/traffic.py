@@ -71,7 +71,8 @@ class Traffic:
     @classmethod
     def even(cls, graph: FixedGraph, counts: EventCounts) -> "Traffic":
         """Each layer's count in each step, the same for all its neurons."""
-        sent = {graph.input.name: _spread(counts.input_spikes / counts.images, graph.input.shape)}
+        given = counts.input_spikes[: graph.input_steps(counts.num_steps)]
+        sent = {graph.input.name: _spread(given / counts.images, graph.input.shape)}
         nodes = {node.name: node for node in graph.nodes}
         for layer in counts.layers:
             node = nodes[layer.name]
@@ -83,10 +84,11 @@ class Traffic:
     def uniform(cls, graph: FixedGraph, rate: float, num_steps: int) -> "Traffic":
         """Every source neuron sends ``rate`` messages in each of its working steps."""
         neurons = int(np.prod(graph.input.shape, dtype=np.int64))
-        sent = {graph.input.name: _spread(np.full(num_steps, rate * neurons), graph.input.shape)}
+        given = np.full(graph.input_steps(num_steps), rate * neurons)
+        sent = {graph.input.name: _spread(given, graph.input.shape)}
         for node in senders(graph):
             each = np.zeros(graph.chip_steps(num_steps))
-            each[working(graph, node.name, num_steps)] = rate
+            each[firing(graph, node.name, num_steps)] = rate
             neurons = int(np.prod(node.shape, dtype=np.int64))
             sent[node.name] = _spread(each * neurons, node.shape)
         return cls(sent)
@@ -97,7 +99,7 @@ class Traffic:
         Raises:
             CountError: a sender is missing, its array has another shape, or values no counts have.
         """
-        shapes = {graph.input.name: (num_steps, *graph.input.shape)}
+        shapes = {graph.input.name: (graph.input_steps(num_steps), *graph.input.shape)}
         steps = graph.chip_steps(num_steps)
         shapes |= {node.name: (steps, *node.shape) for node in senders(graph)}
         sums, _ = self.sums
@@ -200,6 +202,14 @@ def working(graph: FixedGraph, name: str, num_steps: int) -> slice:
     """Chip steps in which a node works: its own T where the graph is gated, else all."""
     first = graph.depths[name] if graph.gated else 0
     return slice(first, first + working_steps(graph, name, num_steps))
+
+
+def firing(graph: FixedGraph, name: str, num_steps: int) -> slice:
+    """Chip steps in which a node may send: those of its window where staged, else as it works."""
+    window = graph.windows.get(name)
+    if window is None:
+        return working(graph, name, num_steps)
+    return slice(window.fire_from - 1, window.last)
 
 
 def _in_all(messages: NDArray[Any]) -> Sent:

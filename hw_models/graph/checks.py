@@ -11,6 +11,7 @@ from spikeship.hw_models.names import name_problem
 Shape = tuple[int, ...]
 Array = NDArray[np.int64]
 Encoding = Literal["poisson", "direct", "spikes"]
+Timing = Literal["pipelined", "staged"]
 Overflow = Literal["proved", "observed", "unchecked"]
 MAX_MESSAGE = 2**15 - 1  # what the engines carry from an input; Loihi 2 would take 32 bits
 MAX_GRADED = 2**23 - 1  # what the 24 bits of a sigma-delta neuron's message hold

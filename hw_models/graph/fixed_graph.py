@@ -10,7 +10,9 @@ import numpy as np
 from spikeship.hw_models import fixed
 from spikeship.hw_models.graph.checks import (
     MAX_GRADED,
+    Array,
     Shape,
+    Timing,
     check_name,
     require,
 )
@@ -30,6 +32,13 @@ from spikeship.hw_models.graph.synapses import (
     pooled_shape,
     weight_sums,
 )
+from spikeship.hw_models.graph.windows import (
+    Window,
+    check_staged,
+    find_windows,
+    input_steps,
+    interval,
+)
 
 
 def _size(shape: Shape) -> int:
@@ -46,8 +55,10 @@ class FixedGraph:
             in which every forward synapse leads from an earlier to a later one.
         synapses: all connections.
         num_steps: the T it was made for; None where the file has none.
-        gated: whether nodes run only in their own T steps (everything we make) or in every chip
-            step from 1 on (graphs read from ``.net`` files).
+        gated: whether nodes run only in their own T steps (every pipelined graph that we make) or
+            in every chip step from 1 on (graphs read from ``.net`` files, and staged ones).
+        timing: ``pipelined``: a node runs as soon as something arrives. ``staged``: it waits until
+            all has arrived, then fires for T steps; such a graph belongs to its ``num_steps``.
         metadata: JSON values only: provenance, data, what the float network said.
 
     Raises:
@@ -60,6 +71,7 @@ class FixedGraph:
     num_steps: int | None = None
     gated: bool = True
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    timing: Timing = "pipelined"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "nodes", tuple(self.nodes))
@@ -81,8 +93,16 @@ class FixedGraph:
             self.num_steps is None or self.num_steps >= 1,
             f"graph: num_steps must be at least 1, got {self.num_steps}",
         )
+        require(
+            self.timing in ("pipelined", "staged"),
+            f"graph: unknown timing {self.timing!r}; pipelined or staged",
+        )
+        if self.timing == "staged":
+            require(self.num_steps is not None, "graph: a staged one belongs to its T; give it")
+            object.__setattr__(self, "gated", False)
         self._check_shapes()
         object.__setattr__(self, "_depths", self._find_depths())
+        object.__setattr__(self, "_windows", self._find_windows())
         self._check_sums()
 
     def __repr__(self) -> str:
@@ -108,13 +128,66 @@ class FixedGraph:
         return self.nodes[-1]
 
     @property
+    def windows(self) -> Mapping[str, Window]:
+        """For every node of a staged graph when it fires, the input's among them."""
+        windows: Mapping[str, Window] = self.__dict__["_windows"]
+        return windows
+
+    @property
     def drain(self) -> int:
-        """D: the depth of the output, the steps a sample takes beyond its T."""
+        """D: the depth of the output, the steps a pipelined sample takes beyond its T."""
         return self.depths[self.output.name]
 
     def chip_steps(self, num_steps: int) -> int:
-        """Chip steps of one sample: T + D."""
+        """Chip steps of one sample: T + D, or when a staged graph's readout is read.
+
+        Raises:
+            GraphError: a staged graph of another T.
+        """
+        if self.timing == "staged":
+            self._check_steps(num_steps)
+            return self.windows[self.output.name].last
         return num_steps + self.drain
+
+    @property
+    def interval(self) -> int | None:
+        """Steps after which the next sample may enter a staged graph; None where pipelined."""
+        return interval(self.windows) if self.windows else None
+
+    def input_steps(self, num_steps: int) -> int:
+        """Steps of the input's messages: T, or 1 of direct input to a staged graph.
+
+        Raises:
+            GraphError: a staged graph of another T.
+        """
+        if self.timing == "staged":
+            self._check_steps(num_steps)
+            return input_steps(self.input, num_steps)
+        return num_steps
+
+    def steps_of(self, given: int) -> int:
+        """T of messages of so many steps; see :meth:`input_steps`.
+
+        Raises:
+            GraphError: a staged graph takes messages of other steps.
+        """
+        if self.timing != "staged":
+            return given
+        assert self.num_steps is not None
+        wanted = input_steps(self.input, self.num_steps)
+        require(
+            given == wanted,
+            f"input {self.input.name!r}: messages of {given} steps, and a staged network of "
+            f"T = {self.num_steps} takes {wanted}; encode them for it",
+        )
+        return self.num_steps
+
+    def _check_steps(self, num_steps: int) -> None:
+        require(
+            num_steps == self.num_steps,
+            f"graph: a staged network belongs to its T = {self.num_steps}, not {num_steps}; "
+            "quantize it for that T",
+        )
 
     def node(self, name: str) -> Input | Node:
         """Return the node of this name.
@@ -169,6 +242,33 @@ class FixedGraph:
             low += int(bottom.max(initial=0))
         return max(low, high)
 
+    def state_bound(self, name: str) -> int:
+        """Largest magnitude, weight units, that a staged node's potential may reach in any step.
+
+        Start and weights alone: every message of a sample counts, in the order that is worst.
+        """
+        node = self.node(name)
+        assert isinstance(node, Neuron | Readout) and self.num_steps is not None
+        unit = 1 << (fixed.STATE_SHIFT if isinstance(node, Neuron) else 0)
+        high, low = _per_channel(node.v0, node.shape), -_per_channel(-node.v0, node.shape)
+        for synapse in self.incoming(name):
+            source = self.node(synapse.source)
+            steps = self.num_steps
+            if isinstance(source, Input):
+                steps = input_steps(source, steps)
+            message = steps * self.max_message(synapse)
+            for part in parts(synapse):
+                positive, negative = weight_sums(part)
+                if self.signed(synapse):
+                    positive = negative = positive + negative
+                up = fixed.shift(positive * message, synapse.weight_exp)
+                # a right shift rounds down in every step
+                down = -fixed.shift(-negative * message, synapse.weight_exp)
+                down = down + (steps if synapse.weight_exp < 0 else 0)
+                high = high + unit * _per_channel(up, node.shape)
+                low = low - unit * _per_channel(down, node.shape)
+        return -(-max(int(high.max()), -int(low.min()), 0) // unit)
+
     def _check_shapes(self) -> None:
         order = {self.input.name: -1} | {node.name: i for i, node in enumerate(self.nodes)}
         fed = {synapse.target for synapse in self.synapses}
@@ -182,11 +282,11 @@ class FixedGraph:
                 not isinstance(source, Readout),
                 f"{where}: {synapse.source!r} is a readout, which sends nothing",
             )
-            if self.gated:
+            if self.gated or self.timing == "staged":
                 require(
                     order[synapse.source] < order[synapse.target],
                     f"{where}: leads back from {synapse.source!r} to {synapse.target!r}; "
-                    "a gated graph has no loops",
+                    f"a {'gated' if self.gated else 'staged'} graph has no loops",
                 )
             self._check_ends(synapse, source.shape, target.shape)
             require(
@@ -274,11 +374,25 @@ class FixedGraph:
             depths[node.name] = max(arrivals.values())
         return depths
 
+    def _find_windows(self) -> dict[str, Window]:
+        if self.timing != "staged":
+            return {}
+        assert self.num_steps is not None
+        incoming: Mapping[str, tuple[AnySynapse, ...]] = self.__dict__["_incoming"]
+        check_staged(self.input, self.nodes, incoming)
+        return find_windows(self.input, self.nodes, incoming, self.num_steps)
+
     def _check_sums(self) -> None:
         for node in self.nodes:
             bound = self.input_bound(node.name)
             if isinstance(node, Neuron) and node.overflow == "proved":
                 _check_proof(node, bound)
+                reach = self.state_bound(node.name) if self.timing == "staged" else 0
+                require(
+                    reach <= fixed.INPUT_LIMIT,
+                    f"node {node.name!r}: its potential may reach {reach} while it waits, beyond "
+                    f"the {fixed.INPUT_LIMIT} that 24 bits hold; quantize with a larger scale",
+                )
             if not self.bounded(node.name):
                 continue
             widest = fixed.READOUT_RAIL if isinstance(node, Neuron) else fixed.STATE_RAIL
@@ -290,11 +404,23 @@ class FixedGraph:
             if isinstance(node, Readout) and self.num_steps is not None:
                 steps = self.num_steps if self.gated else self.chip_steps(self.num_steps)
                 total = steps * (bound + int(np.abs(node.bias).max(initial=0)))
+                total += int(np.abs(node.v0).max(initial=0))
+                if self.timing == "staged":
+                    total = self.state_bound(node.name)
                 require(
                     total <= fixed.READOUT_RAIL,
                     f"readout {node.name!r}: {steps} steps may reach {total}, beyond "
                     "32 bits; use fewer steps or a larger scale",
                 )
+
+
+def _per_channel(values: Array, shape: Shape) -> Array:
+    """Largest value of each channel of a node, from one for all, one a channel, or all."""
+    rows = values if values.ndim == len(shape) and values.size > 1 else values.reshape(-1)
+    if rows.ndim == 1 and rows.size == _size(shape):
+        rows = rows.reshape(shape)
+    largest: Array = rows.reshape(rows.shape[0], -1).max(axis=1)
+    return largest
 
 
 def _check_proof(node: Neuron, bound: int) -> None:

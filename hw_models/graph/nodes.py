@@ -101,7 +101,9 @@ class Neuron(_Named):
         reset: ``subtract`` (soft) or ``zero`` (hard).
         refractory: steps after a spike in which the neuron rests, at most 63.
         scale: real = integer weight * scale, per channel or one.
-        overflow: whether the bound on ``a`` is proved, observed on data, or unchecked.
+        overflow: whether the bound on ``a`` is proved, observed on data, or unchecked; in a staged
+            graph that on ``v`` too.
+        relay: whether it hands on the largest of what it reads (a max pool of a staged graph).
     """
 
     name: str
@@ -116,6 +118,7 @@ class Neuron(_Named):
     scale: NDArray[np.float64] = field(default_factory=_one)
     overflow: Overflow = "unchecked"
     refractory: int = 0
+    relay: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", plain_shape(self.name, self.shape))
@@ -261,17 +264,20 @@ def _check_delta(node: Delta | SigmaDelta) -> None:
 class Readout(_Named):
     """The accumulator at the end: ``v += a + bias``; no leak, threshold or spike. Weight units.
 
-    One ``scale`` for all classes, or the largest potential would not be the largest score.
+    It starts at ``v0``. One ``scale`` for all classes, or the largest potential would not be the
+    largest score.
     """
 
     name: str
     shape: Shape
     bias: Array = field(default_factory=_zero)
     scale: float = 1.0
+    v0: Array = field(default_factory=_zero)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", plain_shape(self.name, self.shape))
         per_neuron(self, "bias")
+        per_neuron(self, "v0")
         require(self.scale > 0, f"readout {self.name!r}: scale must be positive")
 
 

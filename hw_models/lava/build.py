@@ -42,6 +42,7 @@ def build(graph: FixedGraph) -> Plan:
         "num_steps": graph.num_steps,
         "drain": graph.drain,
         "gated": graph.gated,
+        "staged_steps": _staged_steps(graph),
         "input": {
             "name": graph.input.name,
             "shape": list(lava_shape(graph.input.shape)),
@@ -102,7 +103,7 @@ _ARRAYS_OF = {
     "neuron": ("vth", "dv", "bias_mant", "bias_exp", "v0"),
     "delta": ("vth",),
     "sigma_delta": ("vth", "bias"),
-    "readout": ("bias",),
+    "readout": ("bias", "v0"),
 }
 _PLAIN_OF = {
     "neuron": ("du", "reset", "refractory"),
@@ -121,9 +122,23 @@ def _node(graph: FixedGraph, node: Node) -> Plan:
         "shape": list(lava_shape(node.shape)),
         "torch_shape": list(node.shape),
         "depth": graph.depths[node.name],
+        "fires": _fires(graph, node),
         "record": "uint8" if isinstance(node, Neuron) else "int32",
         "fields": arrays | {key: getattr(node, key) for key in _PLAIN_OF[kind]},
     }
+
+
+def _staged_steps(graph: FixedGraph) -> list[int]:
+    """Steps of a staged sample that the input sends, and all; none of a pipelined one."""
+    if graph.timing != "staged" or graph.num_steps is None:
+        return []
+    return [graph.input_steps(graph.num_steps), graph.chip_steps(graph.num_steps)]
+
+
+def _fires(graph: FixedGraph, node: Node) -> list[int]:
+    """First and last step in which a staged node may fire; none of a pipelined one."""
+    window = graph.windows.get(node.name)
+    return [] if window is None else [window.fire_from, window.last]
 
 
 def _stages(graph: FixedGraph, synapse: AnySynapse) -> list[Plan]:

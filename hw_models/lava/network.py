@@ -2,13 +2,16 @@
 
 A plan is a dict that JSON can say, its arrays kept beside it by key::
 
-    {"num_steps": T, "drain": D, "gated": true, "input": {"name", "shape", "torch_shape"},
+    {"num_steps": T, "drain": D, "gated": true, "staged_steps": [of the input, of a sample],
+     "input": {"name", "shape", "torch_shape"},
      "nodes": [{"kind": "neuron" | "delta" | "sigma_delta" | "readout", "name", "shape",
-                "torch_shape", "depth", "record": dtype, "fields": of the Process}],
+                "torch_shape", "depth", "fires": [first step, last step], "record": dtype,
+                "fields": of the Process}],
      "synapses": [{"name", "source", "target", "stages": [{"kind": "conv" | "dense" | "sparse",
                    ...}]}]}
 
-Array-valued fields hold ``{"array": key}``. A synapse is a chain of stages, Lava Processes of its
+A pipelined plan's ``staged_steps`` and ``fires`` are empty. Array-valued fields hold
+``{"array": key}``. A synapse is a chain of stages, Lava Processes of its
 own stock (Conv, Dense, DelayDense, Sparse, DelaySparse), connected one after the other; without
 a stage its ends are connected directly.
 
@@ -66,7 +69,7 @@ class LavaNetwork:
     Args:
         plan: what read_plan returned.
         messages: path of the messages, see MessageSource.
-        num_steps: T of this run; the plan's own where it is None.
+        num_steps: T of this run; the plan's own where it is None. A staged plan has no other.
         records: path of a recording for each node's name; nodes left out are not recorded.
         progress: path of the step counter, or "".
         potentials: as records, for the state after each step.
@@ -82,12 +85,20 @@ class LavaNetwork:
         potentials: Mapping[str, str | Path] | None = None,
     ) -> None:
         self.num_steps = num_steps or plan["num_steps"]
-        self.period = self.num_steps + plan["drain"]
+        self.sending, self.period = plan["staged_steps"] or (
+            self.num_steps,
+            self.num_steps + plan["drain"],
+        )
+        if plan["staged_steps"] and self.num_steps != plan["num_steps"]:
+            raise ValueError(
+                f"a staged network belongs to its T = {plan['num_steps']}, not {self.num_steps}; "
+                "quantize it for that T"
+            )
         recordings = {"record": records or {}, "potentials": potentials or {}}
         self.source = MessageSource(
             shape=tuple(plan["input"]["shape"]),
             messages=str(messages),
-            num_steps=self.num_steps,
+            num_steps=self.sending,
             period=self.period,
             progress=str(progress),
         )
@@ -114,6 +125,7 @@ class LavaNetwork:
             shape=tuple(node["shape"]),
             **node["fields"],
             depth=node["depth"],
+            fires=tuple(node["fires"]),
             num_steps=self.num_steps,
             period=self.period,
             **options,

@@ -1,7 +1,8 @@
 """Our Lava Processes and their fixed-point models: source, spiking neurons and readout.
 
-Time on the chip: a sample takes ``period`` = T + D steps. A node at depth d is open in the T steps
-d < step <= d + T of the sample; outside them a message is received and dropped. At the first step
+Time on the chip: a pipelined sample takes ``period`` = T + D steps. A node at depth d is open in
+the T steps d < step <= d + T of the sample; outside them a message is received and dropped. A
+staged node integrates in every step and fires in those of its window alone. At the first step
 of every sample each node puts its own state back (u to 0, v to its start), so samples may follow
 each other in one run.
 
@@ -33,16 +34,21 @@ Ints = NDArray[np.int32]
 class Window:
     """When a node is open within a sample, and which row of its recording a step belongs to."""
 
-    def __init__(self, depth: int, num_steps: int, period: int, gated: bool) -> None:
+    def __init__(
+        self, depth: int, num_steps: int, period: int, gated: bool, fires: tuple[int, ...]
+    ) -> None:
         self.depth = depth
         self.num_steps = num_steps
         self.period = period
         self.gated = gated
+        self.fires = fires
 
     @classmethod
     def of(cls, proc_params: Any) -> "Window":
         """Return the window that a Process was given."""
-        return cls(*(proc_params[key] for key in ("depth", "num_steps", "period", "gated")))
+        return cls(
+            *(proc_params[key] for key in ("depth", "num_steps", "period", "gated", "fires"))
+        )
 
     def index(self, time_step: int) -> int:
         """Index of a Lava step (counted from 1) within its sample, from 0."""
@@ -52,6 +58,13 @@ class Window:
         """Whether the node integrates and may spike in this step."""
         index = self.index(time_step)
         return not self.gated or self.depth <= index < self.depth + self.num_steps
+
+    def may_fire(self, time_step: int) -> bool:
+        """Whether the node may spike in this step, if it is open."""
+        if not self.fires:
+            return True
+        fire_from, last = self.fires
+        return fire_from <= self.index(time_step) + 1 <= last
 
 
 class Recorder:
@@ -135,7 +148,7 @@ class GatedLIF(AbstractLIF):
         du: decay constant of the current (a plain int).
         reset: "subtract" or "zero".
         refractory: steps after a spike in which v stays and the neuron does not spike.
-        depth, num_steps, period, gated: see Window.
+        depth, num_steps, period, gated, fires: see Window; ``fires``: (first, last) step, or ().
         record: path of an ``.npy`` file (steps, neurons) of uint8, or "".
         potentials: the same of int32, for v after the reset.
     """
@@ -156,6 +169,7 @@ class GatedLIF(AbstractLIF):
         num_steps: int,
         period: int,
         gated: bool = True,
+        fires: tuple[int, ...] = (),
         record: str = "",
         potentials: str = "",
     ) -> None:
@@ -176,6 +190,7 @@ class GatedLIF(AbstractLIF):
             num_steps=num_steps,
             period=period,
             gated=gated,
+            fires=fires,
             record=record,
             potentials=potentials,
         )
@@ -219,7 +234,7 @@ class PyGatedLIF(AbstractPyLifModelFixed):
             self.subthr_dynamics(activation_in=activation)
             self.v[resting] = frozen
             threshold = np.left_shift(self.vth, self.vth_shift)
-            spikes = ~resting & (self.v > threshold)
+            spikes = ~resting & (self.v > threshold) & self.window.may_fire(self.time_step)
             self.v[spikes] = 0 if self.hard else (self.v - threshold)[spikes]
             self.rest[resting] -= 1
             self.rest[spikes] = self.refractory
@@ -235,8 +250,8 @@ class Accumulator(AbstractProcess):
 
     Args:
         shape: shape in Lava's axes.
-        bias: integer array of that shape, weight units.
-        depth, num_steps, period, gated: see Window.
+        bias, v0: integer arrays of that shape, weight units.
+        depth, num_steps, period, gated, fires: see Window; ``fires``: (first, last) step, or ().
         record: path of an ``.npy`` file (steps, neurons) of int32, or ""; so is potentials.
     """
 
@@ -245,24 +260,28 @@ class Accumulator(AbstractProcess):
         *,
         shape: tuple[int, ...],
         bias: Ints,
+        v0: Ints,
         depth: int,
         num_steps: int,
         period: int,
         gated: bool = True,
+        fires: tuple[int, ...] = (),
         record: str = "",
         potentials: str = "",
     ) -> None:
         super().__init__(
             shape=shape,
+            v0=v0,
             depth=depth,
             num_steps=num_steps,
             period=period,
             gated=gated,
+            fires=fires,
             record=record,
             potentials=potentials,
         )
         self.a_in = InPort(shape=shape)
-        self.v = Var(shape=shape, init=0)
+        self.v = Var(shape=shape, init=v0)
         self.bias = Var(shape=shape, init=bias)
 
 
@@ -279,6 +298,7 @@ class PyAccumulator(PyLoihiProcessModel):
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
         self.window = Window.of(proc_params)
+        self.v0 = proc_params["v0"]
         self.recorder = Recorder(proc_params["record"])
         self.potentials = Recorder(proc_params["potentials"])
 
@@ -286,7 +306,7 @@ class PyAccumulator(PyLoihiProcessModel):
         """Receive; inside the window add; record the potential."""
         activation = self.a_in.recv()
         if self.window.index(self.time_step) == 0:
-            self.v[:] = 0
+            self.v[:] = self.v0
         if self.window.open(self.time_step):
             self.v[:] += activation + self.bias
         self.recorder.write(self.time_step, self.v)

@@ -53,7 +53,8 @@ def run(
 ) -> LavaRun:
     """Run images on real Lava, fixed point, and record every node.
 
-    A gated graph takes all images in one run, each node putting its state back between samples;
+    A gated or staged graph takes all images in one run, each node putting its state back between
+    samples;
     an ungated one, whose synapses may still hold something when a sample ends, gets a fresh
     network for each image.
 
@@ -71,7 +72,9 @@ def run(
     messages = check_messages(graph, messages)
     if len(messages) == 0:
         raise InputError(f"input {graph.input.name!r}: messages hold no images; give at least one")
-    batches = [messages] if graph.gated else [messages[i : i + 1] for i in range(len(messages))]
+    # in a gated or staged graph nothing is under way when a sample ends
+    together = graph.gated or graph.timing == "staged"
+    batches = [messages] if together else [messages[i : i + 1] for i in range(len(messages))]
     plan = build(graph)
     runs = []
     with scratch("lava") as folder:
@@ -85,7 +88,10 @@ def run(
         for kind in ("records", "potentials")
     )
     recording = Recording(
-        num_steps=messages.shape[1], input=messages, nodes=nodes, potentials=states
+        num_steps=graph.steps_of(messages.shape[1]),
+        input=messages,
+        nodes=nodes,
+        potentials=states,
     )
     return LavaRun(recording, sum(seconds for _, seconds in runs))
 
@@ -94,8 +100,9 @@ def _job(
     graph: FixedGraph, plan: Plan, messages: NDArray[Any], folder: Path, potentials: bool
 ) -> Path:
     """Write what the worker needs beside the plan; return the job file."""
-    images, num_steps = messages.shape[:2]
-    rows = to_lava(messages, graph.input.shape).reshape(images * num_steps, -1)
+    images, given = messages.shape[:2]
+    num_steps = graph.steps_of(given)
+    rows = to_lava(messages, graph.input.shape).reshape(images * given, -1)
     np.save(folder / "messages.npy", rows.astype(np.int32))
     np.save(folder / "progress.npy", np.zeros(1, np.int64))
     paths: dict[str, dict[str, str]] = {"records": {}, "potentials": {}}

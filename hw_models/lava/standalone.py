@@ -30,18 +30,21 @@ def run(folder: Path, messages: NDArray[Any]) -> dict[str, NDArray[Any]]:
         raise SystemExit(f"messages: shape {messages.shape}, expected (images, steps, *{shape})")
     if messages.dtype.kind not in "iub":
         raise SystemExit(f"messages must be integers, got {messages.dtype}")
-    images, num_steps = messages.shape[:2]
+    images, given = messages.shape[:2]
+    if plan["staged_steps"] and given != plan["staged_steps"][0]:
+        raise SystemExit(f"messages have {given} steps, expected {plan['staged_steps'][0]}")
+    num_steps = plan["num_steps"] if plan["staged_steps"] else given
     if messages.size == 0:
         raise SystemExit("messages hold no images or no steps")
     low = -plan["input"]["max_message"] if plan["input"]["signed"] else 0
     if messages.min() < low or messages.max() > plan["input"]["max_message"]:
         raise SystemExit(f"messages must lie in {low}..{plan['input']['max_message']}")
-    if not plan["gated"] and images > 1:
+    if not plan["gated"] and not plan["staged_steps"] and images > 1:
         raise SystemExit("this network has no gate: run one image at a time")
-    total = images * (num_steps + plan["drain"])
+    total = images * (plan["staged_steps"] or [given, given + plan["drain"]])[1]
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "messages.npy"
-        np.save(path, to_lava(messages, shape).reshape(images * num_steps, -1).astype(np.int32))
+        np.save(path, to_lava(messages, shape).reshape(images * given, -1).astype(np.int32))
         records = {}
         for i, node in enumerate(plan["nodes"]):
             records[node["name"]] = Path(scratch) / f"record{i}.npy"

@@ -36,9 +36,10 @@ def run(graph: FixedGraph, messages: NDArray[Any], *, strict: bool = True) -> Re
 
     Args:
         graph: the network.
-        messages: integers (images, T, *input shape); T is theirs.
-        strict: whether a sum or a current beyond 24 bits is an error; else it wraps as it does on
-            Lava, and is counted.
+        messages: integers (images, T, *input shape); T is theirs. Direct input to a staged graph
+            has one step.
+        strict: whether a sum or a current beyond 24 bits is an error, and in a staged graph a
+            potential at its rail; else they wrap and clip as on Lava, and are counted.
 
     Returns:
         The activity, potentials and currents of every node in all T + D steps, and the rails met.
@@ -48,9 +49,13 @@ def run(graph: FixedGraph, messages: NDArray[Any], *, strict: bool = True) -> Re
         StateOverflowError: a sum or a state left its bits.
     """
     messages = check_messages(graph, messages)
-    images, t_steps = messages.shape[:2]
+    images, given = messages.shape[:2]
+    t_steps = graph.steps_of(given)
     total = graph.chip_steps(t_steps)
-    populations = {node.name: start(node, images, strict=strict) for node in graph.nodes}
+    populations = {
+        node.name: start(node, images, strict=strict, window=graph.windows.get(node.name))
+        for node in graph.nodes
+    }
     lines = [
         _line(part, images, graph.node(part.target).shape)
         for synapse in graph.synapses
@@ -60,7 +65,7 @@ def run(graph: FixedGraph, messages: NDArray[Any], *, strict: bool = True) -> Re
     silence = np.zeros_like(messages[:, 0])
 
     for step in range(total):
-        message = messages[:, step] if step < t_steps else silence
+        message = messages[:, step] if step < given else silence
         _send(lines, {graph.input.name: message})  # first: what takes no time arrives at once
         arrived = {
             name: _arrivals(lines, population, step) for name, population in populations.items()

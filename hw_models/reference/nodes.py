@@ -8,6 +8,7 @@ import numpy as np
 
 from spikeship.hw_models import fixed
 from spikeship.hw_models.graph import Array, Delta, Neuron, Node, Readout, SigmaDelta
+from spikeship.hw_models.graph.windows import Window
 from spikeship.hw_models.reference.sums import StateOverflowError, require_24_bits
 
 
@@ -22,6 +23,7 @@ class Population:
         rails: how many neuron-steps met the lower and the upper rail.
         strict: whether a current beyond 24 bits is an error, or wraps.
         wraps: how many sums and currents wrapped.
+        window: when it may fire, of a staged graph; it integrates in every step.
     """
 
     node: Node
@@ -29,6 +31,7 @@ class Population:
     rails: tuple[int, int] = (0, 0)
     strict: bool = True
     wraps: int = 0
+    window: Window | None = None
 
     @property
     def potential(self) -> Array:
@@ -49,13 +52,15 @@ class Population:
         return sent
 
 
-def start(node: Node, images: int, *, strict: bool = True) -> Population:
+def start(
+    node: Node, images: int, *, strict: bool = True, window: Window | None = None
+) -> Population:
     """A node at the beginning of a sample."""
     shape = (images, *node.shape)
     state = {key: np.zeros(shape, np.int64) for key in _STATE_OF[type(node)]}
-    if isinstance(node, Neuron):
+    if isinstance(node, Neuron | Readout):
         state["v"] += node.v0
-    return Population(node, state, strict=strict)
+    return Population(node, state, strict=strict, window=window)
 
 
 def _neuron_step(population: Population, node: Neuron, activation: Array, step: int) -> Array:
@@ -76,6 +81,12 @@ def _neuron_step(population: Population, node: Neuron, activation: Array, step: 
     moved = fixed.decay(state["v"], node.dv) + current + node.bias
     free = np.where(awake, moved, state["v"])
     v = fixed.saturate(free)
+    if population.window is not None and population.strict and np.any(free != v):
+        raise StateOverflowError(
+            f"node {node.name!r}: its potential reaches {int(np.abs(free).max()) >> 6} weight "
+            f"units in chip step {step + 1} while it waits, beyond the {fixed.INPUT_LIMIT} that 24 "
+            "bits hold; quantize with a larger scale"
+        )
     lower, upper = population.rails
     population.rails = (
         lower + int(np.count_nonzero(free < v)),
@@ -83,6 +94,8 @@ def _neuron_step(population: Population, node: Neuron, activation: Array, step: 
     )
     threshold = np.broadcast_to(node.vth << fixed.STATE_SHIFT, v.shape)
     spikes = awake & (v > threshold)
+    if population.window is not None and not population.window.fires(step + 1):
+        spikes = np.zeros_like(spikes)
     after = v - threshold if node.reset == "subtract" else np.zeros_like(v)
     state["v"] = np.where(spikes, after, v)
     state["rest"] = np.where(spikes, node.refractory, np.maximum(state["rest"] - 1, 0))

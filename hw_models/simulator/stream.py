@@ -24,12 +24,17 @@ class Stream:
         images: how many sequences run side by side.
 
     Raises:
-        ValueError: no sequence.
+        ValueError: no sequence, or a staged graph.
     """
 
     def __init__(self, graph: FixedGraph, images: int = 1) -> None:
         if images < 1:
             raise InputError(f"stream: {images} sequences; give at least 1")
+        if graph.timing == "staged":
+            raise InputError(
+                "stream: a staged network takes whole samples of T steps, not a stream; quantize "
+                "it pipelined"
+            )
         self.graph = graph
         self.images = images
         self._engine = CpuNetwork(graph)

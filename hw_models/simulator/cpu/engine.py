@@ -40,7 +40,12 @@ class CpuEngine:
         self._own = threading.local()  # each thread's buffers, used again chunk after chunk
 
     def check(self, options: RunOptions) -> None:
-        """Every option can be had."""
+        """Refuse early exit of a staged graph; see ``engine.Engine.check``."""
+        if options.early_exit is not None and self._network.graph.timing == "staged":
+            raise InputError(
+                "simulate: early exit looks at scores that grow from step to step, and a staged "
+                "network's readout waits for all of its input; quantize it for a smaller T"
+            )
 
     def runs(self, batches: Iterable[NDArray[Any]], options: RunOptions) -> Iterator[Simulation]:
         """Run batches of images; see ``engine.Engine.runs``."""
@@ -70,7 +75,8 @@ class CpuEngine:
                 )
             if len(batch) == 0:
                 continue
-            steps = max(1, local_steps(self._network.graph, batch.shape[1]))
+            graph = self._network.graph
+            steps = max(1, local_steps(graph, graph.steps_of(batch.shape[1])))
             share = -(-len(batch) // self._threads.count)
             size = max(1, min(room // steps, -(-ROWS // steps), share))
             for begin in range(0, len(batch), size):
@@ -96,9 +102,10 @@ def _run(
     """Run one chunk of images from their first step to their last."""
     graph = network.graph
     checked = check_messages(graph, given)
-    images, num_steps = checked.shape[:2]
+    images, sending = checked.shape[:2]
+    num_steps = graph.steps_of(sending)
     total = local_steps(graph, num_steps)
-    drained = np.zeros((images, total - num_steps, *graph.input.shape), checked.dtype)
+    drained = np.zeros((images, total - sending, *graph.input.shape), checked.dtype)
     messages = network.messages(np.concatenate([checked, drained], axis=1))
     state = network.start(images, num_steps)
     keeper = Recorder(states=options.potentials) if options.record else None

@@ -74,7 +74,10 @@ class CpuNetwork:
 
     def __init__(self, graph: FixedGraph, *, strict: bool = True) -> None:
         self.graph, self.strict = graph, strict
-        self.populations = {node.name: population(node, strict=strict) for node in graph.nodes}
+        self.populations = {
+            node.name: population(node, strict=strict, window=graph.windows.get(node.name))
+            for node in graph.nodes
+        }
         self.groups = groups(graph)
         self.feeds = {node.name: self._feeds_of(node.name) for node in graph.nodes}
         self.tallies = [Tally(graph, arrival) for arrival in arrivals(graph)]

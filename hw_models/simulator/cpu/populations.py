@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from spikeship.hw_models import fixed
 from spikeship.hw_models.graph import Delta, Neuron, Node, Readout, SigmaDelta
 from spikeship.hw_models.graph.layout import per_neuron
+from spikeship.hw_models.graph.windows import Window
 from spikeship.hw_models.reference.interpreter import StateOverflowError
 from spikeship.hw_models.simulator.cpu.scan import LEAKY, NEVER, PLAIN, WRAPPING, scan
 from spikeship.hw_models.simulator.cpu.sigma_delta_scan import sigma_delta_scan
@@ -90,8 +91,10 @@ class Spiking(Population):
 
     sends = np.uint8
 
-    def __init__(self, node: Neuron, *, strict: bool = True) -> None:
+    def __init__(self, node: Neuron, *, strict: bool = True, window: Window | None = None) -> None:
         super().__init__(node)
+        self.window = window
+        self.waits = strict and window is not None
         self.vth = self._flat(node.vth << fixed.STATE_SHIFT)
         self.bias = self._flat(node.bias)
         self.v0 = self._flat(node.v0)
@@ -121,7 +124,10 @@ class Spiking(Population):
         currents: NDArray[np.int32] = NOT_KEPT,
     ) -> Met:
         """Run some steps; see Population."""
-        lower, upper, wraps, first, worst = _SCAN(
+        opens, closes = 0, NEVER
+        if self.window is not None:
+            opens, closes = self.window.fire_from - 1 - chip_step, self.window.last - chip_step
+        lower, upper, wraps, first, worst, railed = _SCAN(
             activation,
             *state,
             self.vth,
@@ -131,6 +137,8 @@ class Spiking(Population):
             self.soft,
             self.refractory,
             self.mode,
+            opens,
+            closes,
             sent,
             potentials,
             currents,
@@ -140,6 +148,11 @@ class Spiking(Population):
                 f"node {self.name!r}: its input reaches {worst >> fixed.STATE_SHIFT} weight units "
                 f"in chip step {chip_step + first + 1}, beyond the {fixed.INPUT_LIMIT} that 24 "
                 "bits hold; quantize with a larger scale"
+            )
+        if self.waits and railed != NEVER:
+            raise StateOverflowError(
+                f"node {self.name!r}: its potential leaves 24 bits in chip step "
+                f"{chip_step + railed + 1} while it waits; quantize with a larger scale"
             )
         return Met(int(lower), int(upper), int(wraps))
 
@@ -201,10 +214,11 @@ class Accumulating(Population):
     def __init__(self, node: Readout) -> None:
         super().__init__(node)
         self.bias = self._flat(node.bias, np.int64)
+        self.v0 = self._flat(node.v0, np.int64)
 
     def start(self, images: int) -> State:
-        """All 0."""
-        return (np.zeros((images, self.neurons), np.int64),)
+        """Potential V0."""
+        return (np.repeat(self.v0[None], images, axis=0),)
 
     def advance(
         self,
@@ -259,12 +273,13 @@ _POPULATIONS: dict[type, Any] = {
 }
 
 
-def population(node: Node, *, strict: bool = True) -> Population:
+def population(node: Node, *, strict: bool = True, window: Window | None = None) -> Population:
     """Return the population of a node.
 
     Args:
         node: the node.
         strict: whether a current beyond 24 bits is an error; else it wraps.
+        window: when it may fire, in a staged graph.
 
     Raises:
         TypeError: a kind of node the engine does not know.
@@ -273,6 +288,6 @@ def population(node: Node, *, strict: bool = True) -> Population:
     if kind is None:
         raise TypeError(f"node {node.name!r}: the engine knows no {type(node).__name__}")
     if isinstance(node, Neuron):
-        return Spiking(node, strict=strict)
+        return Spiking(node, strict=strict, window=window)
     made: Population = kind(node)
     return made

@@ -40,7 +40,7 @@ class Recorder(Keeper):
         self, graph: FixedGraph, given: NDArray[Any], rails: dict[str, tuple[int, int]]
     ) -> Recording:
         """All that was kept, by name and in the graph's order."""
-        images, num_steps = given.shape[:2]
+        images, num_steps = len(given), graph.steps_of(given.shape[1])
         names = [node.name for node in graph.nodes]
         nodes = Activity(graph, images, num_steps, {name: self.sent[name] for name in names})
         if not self.states:

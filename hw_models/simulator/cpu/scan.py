@@ -147,6 +147,8 @@ def scan(
     soft: Any,
     refractory: Any,
     mode: Any,
+    opens: Any,
+    closes: Any,
     spikes: Any,
     potentials: Any,
     currents: Any,
@@ -167,6 +169,8 @@ def scan(
         refractory: steps a neuron sleeps after a spike.
         mode: PLAIN where nothing decays but the whole current and no neuron sleeps, LEAKY, or
             WRAPPING where currents beyond 24 bits wrap.
+        opens: first of these steps in which neurons may fire.
+        closes: the step after the last one.
         spikes: result, uint8 (images, steps, neurons).
         potentials: result, int32 of that shape, or of no size to leave it out.
         currents: the same of the currents.
@@ -174,16 +178,19 @@ def scan(
     Returns:
         Neuron-steps at the lower and at the upper rail; currents that wrapped; the first step in
         which a current left 24 bits, or what wrapping bears (NEVER where none did), and its
-        largest magnitude there, units of u.
+        largest magnitude there, units of u; the first step in which a potential met a rail.
     """
     images, steps, neurons = spikes.shape
     still = activation.shape[1] == 1
     lower = upper = wraps = np.int64(0)
     first, worst = NEVER, np.int64(0)
+    railed = NEVER
     limit = np.int64(WRAP_LIMIT if mode == WRAPPING else RAIL)
     # copies of a block's own, which no other array overlaps
-    part = np.empty((6, BLOCK), np.int32)
+    part = np.empty((7, BLOCK), np.int32)
     u_, v_, frozen_, vth_, bias_, kept_ = part[0], part[1], part[2], part[3], part[4], part[5]
+    closed = part[6]
+    closed[:] = RAIL  # which no potential passes
     for image in range(images):
         for begin in range(0, neurons, BLOCK):
             end = min(begin + BLOCK, neurons)
@@ -197,17 +204,20 @@ def scan(
             for t in range(steps):
                 a = activation[image, 0 if still else t, begin:end]
                 out = spikes[image, t, begin:end]
+                now = vth_ if opens <= t < closes else closed
                 if mode == PLAIN:
-                    low, up, top = _integrate(size, a, v_, vth_, bias_, soft, out)
+                    low, up, top = _integrate(size, a, v_, now, bias_, soft, out)
                 elif mode == LEAKY:
                     low, up, top = _leak(
-                        size, a, u_, v_, frozen_, vth_, bias_, kept_u, kept_, soft, refractory, out
+                        size, a, u_, v_, frozen_, now, bias_, kept_u, kept_, soft, refractory, out
                     )
                 else:
                     low, up, top, wrapped = _wrap(
-                        size, a, u_, v_, frozen_, vth_, bias_, kept_u, kept_, soft, refractory, out
+                        size, a, u_, v_, frozen_, now, bias_, kept_u, kept_, soft, refractory, out
                     )
                     wraps += wrapped
+                if low + up > 0:
+                    railed = min(railed, t)
                 lower += low
                 upper += up
                 if top > limit and t <= first:
@@ -224,4 +234,4 @@ def scan(
             u[image, begin:end] = u_[:size]
             v[image, begin:end] = v_[:size]
             frozen[image, begin:end] = frozen_[:size]
-    return lower, upper, wraps, first, worst
+    return lower, upper, wraps, first, worst, railed

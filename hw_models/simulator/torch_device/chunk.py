@@ -39,7 +39,7 @@ class Chunk:
 
     Args:
         network: the graph on its device.
-        messages: checked, (images, T, *shape).
+        messages: checked, (images, T, *shape); direct input to a staged graph has one step.
         workspace: bytes for intermediate results of the sums.
         recorder: takes what is kept.
     """
@@ -53,7 +53,8 @@ class Chunk:
     ) -> None:
         self.network, self.graph, self.device = network, network.graph, network.device
         self.workspace, self.recorder = workspace, recorder
-        self.images, self.num_steps = messages.shape[:2]
+        self.images = len(messages)
+        self.num_steps = self.graph.steps_of(messages.shape[1])
         self.watch = Watch()
         self.sent: dict[str, Tensor] = {}
         self.states: dict[str, State] = {}
@@ -63,14 +64,15 @@ class Chunk:
         self._deliver(self.graph.input.name, self._input(messages), Phase.INPUT_POOL)
 
     def _input(self, messages: NDArray[np.int64]) -> Tensor:
-        """Messages on the device, (steps, images, neurons), silent after T."""
+        """Messages on the device, (steps, images, neurons), silent after their own."""
         source = self.graph.input
         kind = integer_type(source.max_message)
         narrow = torch.from_numpy(messages).to(kind).to(self.device)
-        by_channel = narrow.reshape(self.images, self.num_steps, _channels(source.shape), -1)
-        moved = by_channel.permute(1, 0, 3, 2).reshape(self.num_steps, self.images, -1)
+        sending = messages.shape[1]
+        by_channel = narrow.reshape(self.images, sending, _channels(source.shape), -1)
+        moved = by_channel.permute(1, 0, 3, 2).reshape(sending, self.images, -1)
         steps = local_steps(self.graph, self.num_steps)
-        silence = moved.new_zeros(steps - self.num_steps, *moved.shape[1:])
+        silence = moved.new_zeros(steps - sending, *moved.shape[1:])
         return torch.cat([moved, silence]) if len(silence) else moved
 
     def advance(self, group: list[str]) -> None:

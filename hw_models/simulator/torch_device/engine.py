@@ -129,7 +129,8 @@ class DeviceEngine:
         memory_budget = options.memory_budget
         check_messages(self.network.graph, given[:0] if given.ndim else given)
         workspace = memory_budget // WORKSPACE_SHARE
-        per_image = self.network.image_bytes(given.shape[1], potentials=potentials)
+        num_steps = self.network.graph.steps_of(given.shape[1])
+        per_image = self.network.image_bytes(num_steps, potentials=potentials)
         size = max(1, (memory_budget - workspace) // per_image)
         for begin in range(0, len(given), size):
             try:
@@ -151,7 +152,7 @@ class DeviceEngine:
             chunk.advance(group)
             chunk.forget(place)
         chunk.watch.raise_first()
-        images, num_steps = given.shape[:2]
+        images, num_steps = len(given), graph.steps_of(given.shape[1])
         by_step, rails = chunk.scores(), chunk.rails()
         return Simulation(
             scores=by_step[:, -1].astype(np.int64),

@@ -53,7 +53,10 @@ class DeviceNetwork:
     def __init__(self, graph: FixedGraph, device: torch.device) -> None:
         self.graph, self.device = graph, device
         self.groups = groups(graph)
-        self.populations = {node.name: population(node, device) for node in graph.nodes}
+        self.populations = {
+            node.name: population(node, device, graph.windows.get(node.name))
+            for node in graph.nodes
+        }
         self.feeds = {node.name: self._feeds(node.name) for node in graph.nodes}
         self.tallies = [DeviceTally(graph, arrival, device) for arrival in arrivals(graph)]
         self.sums_type = {

@@ -16,6 +16,7 @@ from torch import Tensor
 from spikeship.hw_models import fixed
 from spikeship.hw_models.graph import Delta, Neuron, Node, Readout, SigmaDelta
 from spikeship.hw_models.graph.layout import per_neuron
+from spikeship.hw_models.graph.windows import Window
 from spikeship.hw_models.simulator.torch_device.checks import (
     Limit,
     Phase,
@@ -119,8 +120,9 @@ class Spiking(DevicePopulation):
     state_bytes = 40
     copies_sums = False
 
-    def __init__(self, node: Neuron, device: torch.device) -> None:
+    def __init__(self, node: Neuron, device: torch.device, window: Window | None = None) -> None:
         super().__init__(node, device)
+        self.window = window
         self.kept_u = fixed.DECAY_UNITY - 1 - node.du
         self.leaks = bool(np.any(node.dv))
         self.type = torch.int64 if self.leaks else torch.int32
@@ -141,6 +143,16 @@ class Spiking(DevicePopulation):
             ),
         )
 
+        # while a staged population waits, nothing may be lost at a rail
+        self.wait_limit = Limit(
+            Phase.NODE,
+            RAIL,
+            lambda worst, step: (
+                f"node {node.name!r}: its potential leaves 24 bits in chip step {step} while it "
+                "waits; quantize with a larger scale"
+            ),
+        )
+
     def start(self, images: int) -> State:
         """Current 0, potential V0, awake."""
         state = self._zeros(images, {"u": torch.int64, "v": self.type, "rest": torch.int8})
@@ -158,8 +170,13 @@ class Spiking(DevicePopulation):
             v.add_(drive)
             if before is not None:
                 torch.where(state.values["rest"] == 0, v, before, out=v)
+            if self.window is not None and any(met[t]):
+                span.watch.add(self.wait_limit, magnitude(v, kept=0)[None], span.first + t)
             self._clip(v, state.rails, *met[t])
-            self._fire(state.values, sent[t])
+            if self.window is None or self.window.fires(span.first + t + 1):
+                self._fire(state.values, sent[t])
+            else:
+                sent[t].zero_()
             if span.kept:
                 span.kept.potentials[t].copy_(v)
 
@@ -295,6 +312,7 @@ class Accumulating(DevicePopulation):
     def __init__(self, node: Readout, device: torch.device) -> None:
         super().__init__(node, device)
         self.bias = self._flat(node.bias, torch.int64)
+        self.v0 = self._flat(node.v0, torch.int64)
         where = f"readout {node.name!r}"
         self.input_limit = beyond_24_bits(Phase.NODE, f"{where}: its input")
         self.limit = Limit(
@@ -307,8 +325,10 @@ class Accumulating(DevicePopulation):
         )
 
     def start(self, images: int) -> State:
-        """All 0."""
-        return self._zeros(images, {"v": torch.int64})
+        """Potential V0."""
+        state = self._zeros(images, {"v": torch.int64})
+        state.values["v"] += self.v0
+        return state
 
     def advance(self, state: State, activation: Tensor, sent: Tensor, span: Span) -> None:
         """Run some steps; see DevicePopulation."""
@@ -332,8 +352,8 @@ _POPULATIONS: dict[type[Node], Callable[..., DevicePopulation]] = {
 }
 
 
-def population(node: Node, device: torch.device) -> DevicePopulation:
-    """The population of a node on a device.
+def population(node: Node, device: torch.device, window: Window | None = None) -> DevicePopulation:
+    """The population of a node on a device; ``window``: when it fires, in a staged graph.
 
     Raises:
         TypeError: a kind of node the device path does not know.
@@ -341,4 +361,6 @@ def population(node: Node, device: torch.device) -> DevicePopulation:
     kind = _POPULATIONS.get(type(node))
     if kind is None:
         raise TypeError(f"node {node.name!r}: the device path knows no {type(node).__name__}")
+    if isinstance(node, Neuron):
+        return Spiking(node, device, window)
     return kind(node, device)
