@@ -5,9 +5,11 @@ Each shows one thing that can go wrong on the way to the chip. ``messages`` give
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import cases_chip
 import numpy as np
+import staged_cases
 from case_parts import STEPS, Rng, even, one_conv, readout
 from numpy.typing import NDArray
 
@@ -250,6 +252,10 @@ def per_channel(rng: Rng) -> FixedGraph:
     return one_conv(rng, neuron=options)
 
 
+def _staged(name: str, rng: Rng) -> FixedGraph:
+    return staged_cases.CASES[name](STEPS)
+
+
 # what the float form and training know too
 FEED_FORWARD: dict[str, Callable[[Rng], FixedGraph]] = {
     make.__name__: make
@@ -277,7 +283,11 @@ FEED_FORWARD: dict[str, Callable[[Rng], FixedGraph]] = {
         per_channel,
     )
 }
-ZOO = FEED_FORWARD | cases_chip.ZOO
+STAGED: dict[str, Callable[[Rng], FixedGraph]] = {
+    f"staged_{name}": partial(_staged, name)
+    for name in ("residual", "overlapping_max_pool", "spikes_in", "global_pool")
+}
+ZOO = FEED_FORWARD | cases_chip.ZOO | STAGED
 
 
 def graph(name: str) -> FixedGraph:
@@ -288,7 +298,9 @@ def graph(name: str) -> FixedGraph:
 def messages(
     network: FixedGraph, images: int, steps: int = STEPS, seed: int = 0
 ) -> NDArray[np.int64]:
-    """Random messages of the network's kind, (images, steps, *shape)."""
+    """Random messages of the network's kind, (images, steps, *shape); a staged one has its own."""
+    if network.timing == "staged":
+        return staged_cases.messages(network, images, seed)
     rng = np.random.default_rng(seed)
     source = network.input
     top = source.max_message

@@ -8,6 +8,7 @@ import pytest
 from fuzzing.slow_counts import slow_counts
 
 import cases
+from spikeship.hw_models.errors import InputError
 from spikeship.hw_models.events.counts import count_events
 from spikeship.hw_models.events.recording import Recording, first_difference
 from spikeship.hw_models.graph import Dense, FixedGraph, Input, Neuron, Readout
@@ -41,7 +42,16 @@ def test_states_and_counts_equal_the_references(name: str) -> None:
             np.testing.assert_array_equal(getattr(mine, key), getattr(theirs, key), err_msg=key)
 
 
-@pytest.mark.parametrize("name", cases.ZOO)
+@pytest.mark.parametrize("name", cases.STAGED)
+def test_a_staged_network_takes_no_stream_and_no_early_exit(name: str) -> None:
+    graph = cases.graph(name)
+    with pytest.raises(InputError, match="takes whole samples of T steps, not a stream"):
+        Stream(graph)
+    with pytest.raises(InputError, match="staged network's readout waits for all of its input"):
+        simulate(graph, cases.messages(graph, 1), early_exit=EarlyExit(margin=1.0))
+
+
+@pytest.mark.parametrize("name", [name for name in cases.ZOO if name not in cases.STAGED])
 def test_a_stream_in_pieces_is_one_run(name: str) -> None:
     graph = cases.graph(name)
     messages = cases.messages(graph, 2)

@@ -85,10 +85,8 @@ class LavaNetwork:
         potentials: Mapping[str, str | Path] | None = None,
     ) -> None:
         self.num_steps = num_steps or plan["num_steps"]
-        self.sending, self.period = plan["staged_steps"] or (
-            self.num_steps,
-            self.num_steps + plan["drain"],
-        )
+        steps = plan["staged_steps"] or [self.num_steps, self.num_steps + plan["drain"]]
+        self.sending, self.period = int(steps[0]), int(steps[1])
         if plan["staged_steps"] and self.num_steps != plan["num_steps"]:
             raise ValueError(
                 f"a staged network belongs to its T = {plan['num_steps']}, not {self.num_steps}; "
