@@ -347,6 +347,8 @@ def headed(path: Path, metadata: str) -> Path:
         ('"metadata": {"data": {"mean": [NaN]}}', "holds NaN"),
         ('"metadata": {"data": {"std": [0.0]}}', "data: std is .0.0.; give positive"),
         ('"metadata": {"data": {"mean": "much"}}', "data: mean is much"),
+        ('"metadata": ["data"]', "its metadata is no object"),
+        ('"metadata": {"data": "much"}', "data: is much, not an object"),
         ('"metadata": {"notes": ["\\u001b[2J"]}', "cannot all be printed"),
     ],
 )

@@ -131,14 +131,17 @@ def load(path: Path) -> FixedGraph:
 
 
 def _graph(structure: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> FixedGraph:
-    check_statistics(structure["metadata"].get("data") or {})
+    metadata = structure["metadata"]
+    if not isinstance(metadata, dict):
+        raise TypeError("its metadata is no object")
+    check_statistics(metadata.get("data") or {})
     return FixedGraph(
         input=Input(**{**structure["input"], "shape": tuple(structure["input"]["shape"])}),
         nodes=tuple(_join(row, arrays) for row in structure["nodes"]),
         synapses=tuple(_join(row, arrays) for row in structure["synapses"]),
         num_steps=structure["num_steps"],
         gated=structure["gated"],
-        metadata=structure["metadata"],
+        metadata=metadata,
     )
 
 
