@@ -4,6 +4,7 @@ import gzip
 import json
 import struct
 import subprocess
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -289,6 +290,16 @@ def test_a_packed_file_of_a_set_stops_at_its_limit(
             content("x", tmp_path / name.removesuffix(".gz"))
 
 
+def test_a_packed_file_takes_the_memory_of_what_it_holds(tmp_path: Path) -> None:
+    (tmp_path / "a.gz").write_bytes(gzip.compress(bytes(1000)))
+    tracemalloc.start()
+    try:
+        assert len(content("x", tmp_path / "a")) == 1000
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+
+
 def picture(path: Path, size: tuple[int, int], kind: str = "PNG") -> Path:
     Image.new("L", size).save(path, kind)
     return path
@@ -347,6 +358,8 @@ def headed(path: Path, metadata: str) -> Path:
         ('"metadata": {"data": {"mean": [NaN]}}', "holds NaN"),
         ('"metadata": {"data": {"std": [0.0]}}', "data: std is .0.0.; give positive"),
         ('"metadata": {"data": {"mean": "much"}}', "data: mean is much"),
+        ('"metadata": ["data"]', "its metadata is no object"),
+        ('"metadata": {"data": "much"}', "data: is much, not an object"),
         ('"metadata": {"notes": ["\\u001b[2J"]}', "cannot all be printed"),
     ],
 )

@@ -7,15 +7,18 @@ from typing import Any
 from spikeship.hw_models.errors import InputError
 
 
-def check_statistics(data: Mapping[str, Any]) -> None:
+def check_statistics(data: Any) -> None:
     """Check the ``mean`` and ``std`` of a network's data, where it has them.
 
     Args:
-        data: JSON object, of which these two are lists of a number a channel, or None.
+        data: as JSON has it; an object, of which these two are lists of a number a channel or
+            null.
 
     Raises:
         InputError: something else, or a standard deviation that is not positive.
     """
+    if not isinstance(data, Mapping):
+        raise InputError(f"data: is {str(data)[:60]}, not an object with mean and std")
     for key in ("mean", "std"):
         values = data.get(key)
         if values is None:

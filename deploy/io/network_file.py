@@ -133,7 +133,10 @@ def load(path: Path) -> FixedGraph:
 
 
 def _graph(structure: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> FixedGraph:
-    check_statistics(structure["metadata"].get("data") or {})
+    metadata = structure["metadata"]
+    if not isinstance(metadata, dict):
+        raise TypeError("its metadata is no object")
+    check_statistics(metadata.get("data") or {})
     return FixedGraph(
         input=Input(**{**structure["input"], "shape": tuple(structure["input"]["shape"])}),
         nodes=tuple(_join(row, arrays) for row in structure["nodes"]),
@@ -141,7 +144,7 @@ def _graph(structure: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> FixedG
         num_steps=structure["num_steps"],
         gated=structure["gated"],
         timing=structure.get("timing", "pipelined"),
-        metadata=structure["metadata"],
+        metadata=metadata,
     )
 
 

@@ -17,6 +17,7 @@ Array = npt.NDArray[Any]
 Arrays = tuple[Array, Array]  # images and labels
 # the largest of a publisher's files has a sixth of it
 MOST_BYTES = 2**30
+_PART = 2**22
 
 
 def folder_of(name: str, data_dir: Path, subfolder: str, first: str) -> Path:
@@ -39,14 +40,14 @@ def content(name: str, path: Path) -> bytes:
 
     Raises:
         DataError: neither is there, it is damaged, or it holds more than ``MOST_BYTES``.
+        MemoryClaimError: it would take more memory than it may.
     """
     try:
         if path.is_file():
             size = path.stat().st_size
             found = path.read_bytes() if size <= MOST_BYTES else b""
         else:
-            with gzip.open(path.with_name(f"{path.name}.gz")) as file:
-                found = file.read(MOST_BYTES + 1)
+            found = _unpacked(path.with_name(f"{path.name}.gz"))
             size = len(found)
         if size > MOST_BYTES:
             raise DataError(
@@ -58,6 +59,17 @@ def content(name: str, path: Path) -> bytes:
         raise DataError(f"{name}: {path} is missing; put the publisher's file there") from error
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{name}: {path.name} is damaged ({error}); get it again") from error
+
+
+def _unpacked(path: Path) -> bytes:
+    """What a gzipped file holds, or its first bytes where it is more than ``MOST_BYTES``."""
+    found = bytearray()
+    # asked for all at once, so much would be set aside whatever the file holds
+    with gzip.open(path) as file:
+        while len(found) <= MOST_BYTES and (part := file.read(_PART)):
+            check_claim(str(path), 2 * len(found))
+            found += part
+    return bytes(found)
 
 
 def npz(name: str, path: Path, keys: tuple[str, ...]) -> dict[str, Array]:
