@@ -10,13 +10,14 @@ Schedule = Literal["milestones", "cosine", "one-cycle"]
 Head = Literal["dense", "pool"]
 Pooling = Literal["average", "max"]
 Start = Literal["paper", "he", "identity"]
-MaxPool = Literal["refuse", "average"]
+MaxPool = Literal["keep", "refuse", "average"]
 
 # training images
 Fill = Literal["black", "reflect"]
 Flip = Literal["random", "alternating", "none"]
 
 # spiking networks
+Timing = Literal["pipelined", "staged"]
 Encoding = Literal["poisson", "direct", "spikes"]
 Reset = Literal["subtract", "zero"]
 FirstPotential = Literal["zero", "half"]

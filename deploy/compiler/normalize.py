@@ -32,7 +32,8 @@ class Branch:
         kind: ``conv``, ``dense`` or ``identity`` (a weight for each neuron on its own).
         weight: real value of one message: (o, i, h, w), (out, in), or the pooled source's shape.
         pool: side of the sum-pool; the 1 / side**2 of the average is in the weight.
-        delay: Lava steps, set so that all branches into a population take equally long.
+        delay: Lava steps, set so that all branches into a population of a pipelined network take
+            equally long; in a staged one the least.
     """
 
     name: str
@@ -56,7 +57,8 @@ class Branch:
 class Population:
     """Neurons, or the readout (``v_threshold`` None), with everything that feeds them.
 
-    ``bias``, ``v_threshold``, ``leak`` (the share of V kept) and ``v0`` broadcast to ``shape``.
+    ``bias``, ``v_threshold``, ``leak`` (the share of V kept) and ``v0`` broadcast to ``shape``. A
+    ``relay`` hands on the largest of what it reads.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Population:
     v_threshold: Floats | None
     leak: Floats
     v0: Floats
+    relay: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +91,21 @@ def normalize(graph: nir.NIRGraph) -> FloatNetwork:
     metadata = check(graph)
     walker = _Walker(graph, metadata)
     populations = [walker.population(name) for name in walker.order()]
-    return FloatNetwork(walker.input_shape, tuple(_equalised(populations)), metadata)
+    delayed = _equalised(populations) if metadata.timing == "pipelined" else _least(populations)
+    return FloatNetwork(walker.input_shape, tuple(delayed), metadata)
+
+
+def _least(populations: list[Population]) -> list[Population]:
+    """Populations whose branches take no longer than they must."""
+    return [
+        replace(
+            population,
+            branches=tuple(
+                replace(branch, delay=branch.least_delay) for branch in population.branches
+            ),
+        )
+        for population in populations
+    ]
 
 
 def _equalised(populations: list[Population]) -> list[Population]:
@@ -128,22 +145,22 @@ class _Walker:
     def order(self) -> list[str]:
         """Names of the populations (the output node stands for the readout), sources first."""
         done: list[str] = []
-        seen: set[str] = set()
-
-        def visit(name: str, busy: tuple[str, ...]) -> None:
-            if name in busy:
+        busy: dict[str, bool] = {}  # whether a node that was met still waits for its sources
+        waiting = [(self.output, False)]
+        while waiting:
+            name, sources_done = waiting.pop()
+            if sources_done:
+                busy[name] = False
+                if self._is_population(name):
+                    done.append(name)
+            elif busy.get(name):
                 raise DeployError(
                     f"node {name!r}: lies on a loop; only feed-forward networks are taken"
                 )
-            if name in seen:
-                return
-            seen.add(name)
-            for source in self.sources[name]:
-                visit(source, (*busy, name))
-            if self._is_population(name):
-                done.append(name)
-
-        visit(self.output, ())
+            elif name not in busy:
+                busy[name] = True
+                waiting.append((name, True))
+                waiting += [(source, False) for source in reversed(self.sources[name])]
         return done
 
     def _is_population(self, name: str) -> bool:
@@ -177,7 +194,8 @@ class _Walker:
         threshold = _fitted(node.v_threshold, shape, f"node {name!r}: v_threshold")
         v0 = _fitted(self.metadata.v0.get(name, 0.0), shape, f"node {name!r}: v0")
         leak = _fitted(self._leak(name), shape, f"node {name!r}: tau")
-        return Population(name, shape, branches, bias, threshold, leak, v0)
+        relay = name in self.metadata.relays
+        return Population(name, shape, branches, bias, threshold, leak, v0, relay)
 
     def _leak(self, name: str) -> Floats:
         node = self.nodes[name]

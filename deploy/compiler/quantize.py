@@ -33,6 +33,7 @@ from spikeship.hw_models.graph import (
     Sparse,
 )
 from spikeship.hw_models.graph.weight_grid import BIAS_LIMIT, SNAP, UNITS, WeightGrid
+from spikeship.hw_models.graph.windows import RELAY_WEIGHT
 from spikeship.training.quantization.integer_grid import GridError, IntegerGrid
 
 Floats = NDArray[np.float64]
@@ -141,6 +142,7 @@ def _integers(
         nodes=tuple(layer.node() for layer in layers),
         synapses=tuple(synapse for layer in layers for synapse in layer.synapses()),
         num_steps=metadata.num_steps,
+        timing=metadata.timing,
         metadata={
             "chip": chip,
             "weight_bits": weight_bits,
@@ -160,7 +162,7 @@ def _grown(
         if isinstance(node, Readout) or node.name not in observed:
             continue
         low, high = (headroom * end for end in observed[node.name])
-        is_proved = headroom * graph.input_bound(node.name) <= fixed.INPUT_LIMIT
+        is_proved = headroom * _reach(graph, node.name) <= fixed.INPUT_LIMIT
         if not is_proved and max(-low, high) > fixed.OBSERVED_LIMIT * node.scale.min():
             grown[node.name] = low, high
     return grown
@@ -176,7 +178,7 @@ def _with_overflow(
         if not isinstance(node, Neuron):
             nodes.append(node)
             continue
-        bound = graph.input_bound(node.name)
+        bound = _reach(graph, node.name)
         if bound <= fixed.INPUT_LIMIT:
             nodes.append(replace(node, overflow="proved"))
         elif node.name in observed:
@@ -203,6 +205,12 @@ def _with_overflow(
     return replace(graph, nodes=tuple(nodes), metadata=metadata)
 
 
+def _reach(graph: FixedGraph, name: str) -> int:
+    """What weights alone let a neuron's input reach; in a staged graph its potential too."""
+    bound = graph.input_bound(name)
+    return max(bound, graph.state_bound(name)) if graph.timing == "staged" else bound
+
+
 class _Layer:
     """One population on its way to integers."""
 
@@ -218,10 +226,14 @@ class _Layer:
         self.network = network
         self.bits = bits
         self.is_readout = population.v_threshold is None
+        self.staged = network.metadata.timing == "staged"
         self.grids = {b.name: WeightGrid.of(b.weight, bits) for b in population.branches}
         self.per_channel = granularity == "channel" and not self.is_readout
         given = network.metadata.grid
         self.reach = dict(self.grids)  # what scales must keep weights within
+        if population.relay:
+            self.scale = np.ones(population.shape[0])
+            return
         if given is not None:
             self.scale = given.scale(population.name, population.shape[0])
             return
@@ -253,7 +265,13 @@ class _Layer:
         else:
             theta = self._per_channel_max(population.v_threshold)
             scale = np.maximum(scale, theta / fixed.VTH_LIMIT)
-            scale = np.maximum(scale, bias * UNITS / BIAS_LIMIT)
+            if self.staged:
+                # T thresholds, and the start with the whole bias
+                steps = self.network.metadata.num_steps
+                scale = np.maximum(scale, steps * theta / fixed.OBSERVED_LIMIT)
+                scale = np.maximum(scale, (bias + theta) / fixed.OBSERVED_LIMIT)
+            else:
+                scale = np.maximum(scale, bias * UNITS / BIAS_LIMIT)
             if observed is not None:
                 largest = max(map(abs, observed))
                 scale = np.maximum(scale, largest / fixed.OBSERVED_LIMIT)
@@ -310,8 +328,17 @@ class _Layer:
             return Readout(
                 name=population.name,
                 shape=population.shape,
-                bias=bias,
                 scale=float(self.scale[0]),
+                **{"v0" if self.staged else "bias": bias},
+            )
+        if population.relay:
+            return Neuron(
+                name=population.name,
+                shape=population.shape,
+                vth=np.array(1),
+                dv=np.array(fixed.DECAY_UNITY - 1),
+                reset="zero",
+                relay=True,
             )
         vth = np.floor(population.v_threshold / scale * SNAP).astype(np.int64)
         if vth.min() < 1:
@@ -319,9 +346,12 @@ class _Layer:
                 f"layer {population.name!r}: its threshold is below one weight unit; its weights "
                 "or its observed input are too large for the threshold, balance it anew"
             )
-        mant, exp = fixed.encode_bias(np.rint(population.bias * UNITS / scale).astype(np.int64))
+        bias = np.rint(population.bias * UNITS / scale).astype(np.int64)
+        mant, exp = fixed.encode_bias(np.zeros_like(bias) if self.staged else bias)
         half = population.v0 == population.v_threshold / 2
         v0 = np.where(half, vth << 5, np.rint(population.v0 * UNITS / scale).astype(np.int64))
+        if self.staged:
+            v0 = v0 + bias
         return Neuron(
             name=population.name,
             shape=population.shape,
@@ -340,6 +370,11 @@ class _Layer:
         dv: NDArray[np.int64] = np.rint((1.0 - population.leak) * fixed.DECAY_UNITY).astype(
             np.int64
         )
+        if self.staged and np.any(dv):
+            raise DeployError(
+                f"layer {population.name!r}: leaks, and a population that waits must keep all; "
+                "convert pipelined, or without a leak"
+            )
         if dv.max() >= fixed.DECAY_UNITY:
             raise DeployError(
                 f"layer {population.name!r}: a leak of {population.leak.min():g} keeps nothing, "
@@ -350,6 +385,8 @@ class _Layer:
     def notes(self) -> list[str]:
         """Say where a leak is too weak to be one in integers."""
         population = self.population
+        if population.relay:
+            return []
         lost = (population.leak != 1.0) & (self._decay() == 0)
         if not np.any(lost):
             return []
@@ -363,6 +400,8 @@ class _Layer:
         return [self._synapse(branch) for branch in self.population.branches]
 
     def _synapse(self, branch: Branch) -> AnySynapse:
+        if self.population.relay:
+            return _taps(branch, self.population.name, self.bits)
         grid = self.grids[branch.name]
         column = self.scale.reshape(-1, *[1] * (branch.weight.ndim - 1))
         given = self.network.metadata.grid
@@ -408,3 +447,19 @@ class _Layer:
             indptr=np.arange(size + 1),
             columns=size,
         )
+
+
+def _taps(branch: Branch, target: str, bits: int) -> Conv:
+    """The windows of a max pool: a weight of two a tap, whatever the scales."""
+    return Conv(
+        name=branch.name,
+        source=branch.source,
+        target=target,
+        delay=branch.delay,
+        num_weight_bits=bits,
+        weight=np.full(branch.weight.shape, RELAY_WEIGHT, np.int16),
+        stride=branch.stride,
+        padding=branch.padding,
+        dilation=branch.dilation,
+        groups=branch.groups,
+    )

@@ -194,6 +194,8 @@ def messages_of(
 ) -> NDArray[np.int8] | NDArray[np.int32]:
     """Encode images for a graph, (images, T, *input shape); T as ``steps_of`` says.
 
+    Direct input to a staged graph has one step.
+
     Raises:
         DeployError: no T, or messages of another.
     """
@@ -202,7 +204,8 @@ def messages_of(
         return _wide_messages(images, steps)
     coding = coding_of(graph)
     source = images.source(coding.encoding)[:]
-    encoded = encode(source, coding, steps, seed=seed, indices=images.indices)
+    sending = graph.input_steps(steps)
+    encoded = encode(source, coding, sending, seed=seed, indices=images.indices)
     return np.ascontiguousarray(encoded.numpy())
 
 

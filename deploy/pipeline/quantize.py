@@ -10,7 +10,7 @@ from spikeship.hw_models.graph import FixedGraph
 from spikeship.training.data.load import DataSet
 from spikeship.training.nir_io.from_nir import from_nir
 from spikeship.training.nir_io.to_nir import to_nir
-from spikeship.training.snn.observe import observe_ranges
+from spikeship.training.snn.observe import observe_arrivals, observe_ranges
 from spikeship.training.snn.spiking_network import SpikingNetwork
 
 
@@ -48,7 +48,8 @@ def quantize(
             like=network.data,
             input_shape=network.network.input_shape,
         )
-        ranges = observe_ranges(network, images.source(network.coding.encoding)[:], seed=seed)
+        observe = observe_ranges if network.timing == "pipelined" else observe_arrivals
+        ranges = observe(network, images.source(network.coding.encoding)[:], seed=seed)
     return quantize_network(
         graph, chip=options.chip, weight_bits=options.weight_bits, ranges=ranges
     )

@@ -153,13 +153,13 @@ def evaluate_network(
     snn: SpikingNetwork, images: Images, *, seed: int, num_steps: int | None = None
 ) -> Evaluation:
     """Run a float spiking network over images."""
-    steps = num_steps or snn.num_steps
+    steps, sending = num_steps or snn.num_steps, snn.input_steps(num_steps)
     training, device = snn.training, next(snn.parameters()).device
     snn.eval()
     parts = []
     for chunk in in_chunks(images, fitting_batch(snn.network, steps)):
         source = chunk.source(snn.coding.encoding)[:]
-        messages = encode(source, snn.coding, steps, seed=seed, indices=chunk.indices)
+        messages = encode(source, snn.coding, sending, seed=seed, indices=chunk.indices)
         *_, readout = snn.walk(messages.to(device))
         scores = readout.weighted.cumsum(0).transpose(0, 1).cpu().numpy()
         ran = np.full(len(scores), steps, dtype=np.int64)

@@ -5,25 +5,25 @@ layer by layer, times a factor; or they follow from the ANN's activations alone.
 follow from the thresholds (units.py), so that R / T is the ANN's result.
 """
 
-import copy
 import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from spikeship.training import choices
-from spikeship.training.ann.network import INPUT, Add, Layer, Network
+from spikeship.training.ann.network import Network
 from spikeship.training.conversion.balance import Balance, BalanceError, Firing
 from spikeship.training.conversion.calibrate import Calibrated, CalibrationError, match_means
 from spikeship.training.conversion.fold_batchnorm import fold_batchnorm
 from spikeship.training.conversion.passage import Passage
+from spikeship.training.conversion.skeleton import skeleton
 from spikeship.training.conversion.thresholds import clip_levels, mse_levels
 from spikeship.training.conversion.units import MessageScale, set_units
 from spikeship.training.snn.encoding import Encoding, InputCoding, encode, real_images
-from spikeship.training.snn.form import ACTIVATIONS, check_form
-from spikeship.training.snn.neurons import HeldDropout, Reset, Scale, SpikingNeuron
+from spikeship.training.snn.form import check_form
+from spikeship.training.snn.neurons import Reset, SpikingNeuron
 from spikeship.training.snn.observe import observe_ranges
 from spikeship.training.snn.spiking_network import SpikingNetwork
 
@@ -109,7 +109,7 @@ def convert(
     ann = fold_batchnorm(ann)
     check_form(ann)
     coding = InputCoding.for_images(encoding, images, peak)
-    network = _skeleton(ann, leak, reset)
+    network = skeleton(ann, leak, reset)
     snn = SpikingNetwork(network, coding, num_steps, data=data, provenance=provenance).eval()
     if kind.kind == "firing":
         steps = max(num_steps, balance_steps)
@@ -173,28 +173,3 @@ def _start(v0: Start | None, kind: Balance) -> float:
     if v0 not in (None, "zero", "half"):
         raise BalanceError(f"v0 {v0!r} is not known; use zero or half")
     return 0.5 if v0 == "half" or (v0 is None and kind.kind == "analytic") else 0.0
-
-
-def _skeleton(ann: Network, leak: float, reset: Reset) -> Network:
-    """Copy an ANN's layers with neurons for its activations and a Scale on every identity skip."""
-    like = next(ann.parameters())
-    layers: list[Layer] = []
-    for layer in ann.layers:
-        module, inputs = copy.deepcopy(layer.module), layer.inputs
-        if isinstance(module, ACTIVATIONS):
-            module = SpikingNeuron(1.0, leak=leak, reset=reset)
-        elif isinstance(module, nn.Dropout):
-            module = HeldDropout(module.p)
-        elif isinstance(module, Add):
-            if any(isinstance(reader.module, Add) for reader in ann.consumers(layer.name)):
-                continue  # its branches go to the outer sum
-            branches: list[str] = []
-            for branch in ann.summands(layer.name):
-                if branch == INPUT or not isinstance(ann[branch].module, nn.Conv2d | nn.Linear):
-                    scale = Layer(f"{layer.name}.skip{len(branches)}", Scale(1.0), (branch,))
-                    layers.append(scale)
-                    branch = scale.name
-                branches.append(branch)
-            inputs = tuple(branches)
-        layers.append(Layer(layer.name, module.to(like), inputs))
-    return Network(layers, ann.input_shape).to(like)

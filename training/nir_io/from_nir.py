@@ -18,6 +18,7 @@ from spikeship.training.frontends.refusal import Names, plain_name
 from spikeship.training.nir_io.checksum import CHECKSUM, checksum
 from spikeship.training.nir_io.hdf5 import check_contained
 from spikeship.training.nir_io.metadata import KEY, Decay, NetworkMetadata
+from spikeship.training.nir_io.to_nir import taps_name
 from spikeship.training.quantization.qat import in_integers
 from spikeship.training.snn.encoding import InputCoding
 from spikeship.training.snn.form import check_form, sample_shapes
@@ -105,7 +106,7 @@ def from_nir(
     metadata = _metadata(graph, {key: value for key, value in given.items() if value is not None})
     reader = _Reader(graph, metadata)
     network = reader.network()
-    check_form(network)
+    check_form(network, metadata.timing)
     reader.check(network)
     snn = SpikingNetwork(
         network,
@@ -114,6 +115,7 @@ def from_nir(
         ranges=metadata.ranges,
         data=metadata.data,
         provenance=metadata.provenance,
+        timing=metadata.timing,
     ).eval()
     return snn if metadata.grid is None else in_integers(snn, metadata.grid)
 
@@ -165,9 +167,13 @@ class _Reader:
         # what a node's readers read: its layer, or the dropout after it
         reads = {entry: self._dropout(INPUT)}
         result: list[str] = []
+        taps = {taps_name(name) for name in self._metadata.relays}
         for node in self._order(entry):
             name = self._names[node]
             sources = [reads[source] for source in self._sources[node]]
+            if name in taps and len(sources) == 1:
+                reads[node] = sources[0]  # the pool behind it is one layer with it
+                continue
             if node == exit_:
                 result = sources
                 continue
@@ -276,6 +282,8 @@ class _Reader:
 
     def _module(self, node: str) -> nn.Module:
         content, name = self._nodes[node], self._names[node]
+        if name in self._metadata.relays:
+            return self._max_pool(name, node)
         if isinstance(content, nir.IF | nir.LIF):
             return self._neuron(name, content)
         if type(content) not in _MODULES:
@@ -284,6 +292,22 @@ class _Reader:
                 f"{', '.join(kind.__name__ for kind in _MODULES)}, IF and LIF"
             )
         return _MODULES[type(content)](name, content)
+
+    def _max_pool(self, name: str, node: str) -> nn.MaxPool2d:
+        sources = self._sources[node]
+        taps = self._nodes[sources[0]] if len(sources) == 1 else None
+        if not isinstance(taps, nir.Conv2d) or not isinstance(self._nodes[node], nir.IF):
+            raise FromNirError(
+                f"node {name!r}: is no max pool, of which the metadata speaks; write the graph "
+                "again"
+            )
+        weight = np.asarray(taps.weight)
+        if np.any(weight != 2.0) or weight.shape[1] != 1 or np.any(taps.bias):
+            raise FromNirError(
+                f"node {name!r}: gathers other than a two a tap; write the graph again"
+            )
+        kernel, stride = sides(weight.shape[2:]), sides(taps.stride)
+        return nn.MaxPool2d(kernel, stride, sides(taps.padding), sides(taps.dilation))
 
     def _neuron(self, name: str, node: Any) -> SpikingNeuron:
         dt = self._metadata.dt

@@ -17,6 +17,7 @@ from spikeship.hw_models.json_text import parse
 from spikeship.training.quantization.integer_grid import GridError, IntegerGrid
 from spikeship.training.snn.encoding import InputCoding
 from spikeship.training.snn.neurons import Reset
+from spikeship.training.snn.spiking_network import Timing
 from spikeship.training.statistics import check_statistics
 
 KEY = "spikeship"
@@ -47,6 +48,9 @@ class NetworkMetadata:
         data: JSON object, the data set's ``name``, ``mean`` and ``std``.
         provenance: JSON object, how the network came to be.
         grid: the integers that a network fine-tuned for them has, which ``quantize`` then gives.
+        timing: ``pipelined``, or ``staged``: populations wait for their whole input.
+        relays: max pools of a staged network, each a convolution of twos and neurons that hand on
+            the largest of its spikes.
     """
 
     coding: InputCoding
@@ -60,11 +64,18 @@ class NetworkMetadata:
     data: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     grid: IntegerGrid | None = None
+    timing: Timing = "pipelined"
+    relays: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _require(self.num_steps >= 1, "num_steps", self.num_steps, "at least 1")
         _require(self.reset in ("subtract", "zero"), "reset", self.reset, "subtract or zero")
         _require(math.isfinite(self.dt) and self.dt > 0, "dt", self.dt, "positive")
+        timings = ("pipelined", "staged")
+        _require(self.timing in timings, "timing", self.timing, "pipelined or staged")
+        _require(
+            self.timing == "staged" or not self.relays, "relays", list(self.relays), "only staged"
+        )
         _require(self.decay in ("euler", "exact"), "decay", self.decay, "euler or exact")
         try:
             check_statistics(self.data)
@@ -83,7 +94,7 @@ class NetworkMetadata:
         Raises:
             MetadataError: ``data`` or ``provenance`` hold what JSON cannot say.
         """
-        entries = {
+        entries: dict[str, Any] = {
             "version": VERSION,
             "dt": self.dt,
             "reset": self.reset,
@@ -104,6 +115,8 @@ class NetworkMetadata:
         }
         if self.grid is not None:
             entries["grid"] = self.grid.to_dict()
+        if self.timing == "staged":
+            entries |= {"timing": self.timing, "relays": list(self.relays)}
         try:
             return json.dumps(entries, allow_nan=False)
         except (TypeError, ValueError) as error:
@@ -147,6 +160,9 @@ class NetworkMetadata:
             _require(two, f"range of {name!r}", bounds, "two numbers")
             low, high = (_entry({"range": bound}, "range", float) for bound in bounds)
             ranges[name] = low, high
+        relays = entries.get("relays", [])
+        named = isinstance(relays, list) and all(isinstance(name, str) for name in relays)
+        _require(named, "relays", relays, "names in a list")
         return cls(
             coding=coding,
             num_steps=_entry(entries, "num_steps", int),
@@ -159,6 +175,8 @@ class NetworkMetadata:
             data=_entry(entries, "data", dict),
             provenance=_entry(entries, "provenance", dict),
             grid=grid,
+            timing=entries.get("timing", "pipelined"),
+            relays=tuple(relays),
         )
 
 

@@ -52,7 +52,7 @@ def to_nir(snn: SpikingNetwork) -> nir.NIRGraph:
     ranges, grid = snn.ranges, grid_of(snn)
     snn = in_real_numbers(snn)
     network = snn.network
-    check_form(network)
+    check_form(network, snn.timing)
     shapes = sample_shapes(network)
     nodes: dict[str, nir.NIRNode] = {
         INPUT: nir.Input(input_type={"input": np.array(network.input_shape)})
@@ -62,9 +62,14 @@ def to_nir(snn: SpikingNetwork) -> nir.NIRGraph:
         if isinstance(layer.module, Add | HeldDropout):
             continue
         (source,) = layer.inputs
+        entry = node_name(layer.name)
+        if isinstance(layer.module, nn.MaxPool2d):
+            entry = node_name(taps_name(layer.name))
+            nodes[entry] = _taps(layer.module, shapes[source], shapes[layer.name])
+            edges.append((entry, node_name(layer.name)))
         node = _node(layer.module, shapes[source], shapes[layer.name])
         nodes[node_name(layer.name)] = node
-        edges += [(name, node_name(layer.name)) for name in _nodes_behind(network, source)]
+        edges += [(name, entry) for name in _nodes_behind(network, source)]
     nodes[OUTPUT] = nir.Output(output_type={"output": np.array(shapes[network.output])})
     edges.append((node_name(network.output), OUTPUT))
     metadata = {KEY: _metadata(snn, ranges, grid).to_json()}
@@ -77,6 +82,11 @@ def node_name(name: str) -> str:
     if name in (OUTPUT, "."):
         return f"%{ord(name[0]):02X}{name[1:]}"
     return name.replace("%", "%25").replace("/", "%2F")
+
+
+def taps_name(name: str) -> str:
+    """Name of the node that gathers what a max pool takes the largest of."""
+    return f"{name}.taps"
 
 
 def write_nir(path: Path, graph: nir.NIRGraph) -> None:
@@ -116,6 +126,10 @@ def _metadata(
         data=snn.data,
         provenance=snn.provenance,
         grid=grid,
+        timing=snn.timing,
+        relays=tuple(
+            layer.name for layer in snn.network.layers if isinstance(layer.module, nn.MaxPool2d)
+        ),
     )
 
 
@@ -165,6 +179,10 @@ def _node(module: nn.Module, entering: Shape, leaving: Shape) -> nir.NIRNode:
             return nir.Scale(scale=_array(module.factor.expand(leaving)))
         case SpikingNeuron():
             return _neuron(module, leaving)
+        case nn.MaxPool2d():
+            # neurons that fire where any tap's spike arrives, and forget it
+            one = np.ones(leaving, np.float32)
+            return nir.IF(r=one / DT, v_threshold=one, v_reset=0 * one)
     raise AssertionError(f"check_form lets no {type(module).__name__} through")
 
 
@@ -183,6 +201,22 @@ def _conv(conv: nn.Conv2d, entering: Shape, leaving: Shape) -> nir.Conv2d:
     node.input_type = {"input": np.array(entering)}
     node.output_type = {"output": np.array(leaving)}
     return node
+
+
+def _taps(pool: nn.MaxPool2d, entering: Shape, leaving: Shape) -> nir.Conv2d:
+    """The windows of a max pool: a convolution of each channel by itself, a two a tap."""
+    gather = nn.Conv2d(
+        entering[0],
+        entering[0],
+        sides(pool.kernel_size),
+        sides(pool.stride),
+        sides(pool.padding),
+        sides(pool.dilation),
+        groups=entering[0],
+        bias=False,
+    )
+    nn.init.constant_(gather.weight, 2.0)
+    return _conv(gather, entering, leaving)
 
 
 def _neuron(neuron: SpikingNeuron, shape: Shape) -> nir.NIRNode:

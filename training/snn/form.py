@@ -4,10 +4,13 @@ import torch
 from torch import Tensor, nn
 
 from spikeship.hw_models.errors import SpikeshipError
+from spikeship.training import choices
 from spikeship.training.ann.activations import QCFS, ClippedReLU
 from spikeship.training.ann.network import INPUT, Add, Layer, Network
 from spikeship.training.ann.sides import sides
 from spikeship.training.snn.neurons import HeldDropout, Scale, SpikingNeuron
+
+Timing = choices.Timing
 
 # what an ANN may have where a spiking network has neurons
 ACTIVATIONS = (nn.ReLU, ClippedReLU, QCFS)
@@ -17,13 +20,14 @@ class FormError(SpikeshipError, ValueError):
     """A layer that has no spiking form: its name, the reason and the fix, in one line."""
 
 
-def check_form(network: Network) -> None:
+def check_form(network: Network, timing: Timing = "pipelined") -> None:
     """Check that messages and weighted input take turns, from the input to a dense readout.
 
     The input and neurons send messages; pools, dropout and flatten pass messages on; ``Conv2d``,
     ``Linear`` and ``Scale`` turn messages into weighted input; ``Add`` sums it (and messages, an
     identity skip); a neuron, in an ANN one of ``ACTIVATIONS``, takes it. Pools are average pools
-    whose kernel is their stride and divides their input.
+    whose kernel is their stride and divides their input; in staged timing max pools too, of what
+    an activation or another max pool sends.
 
     Raises:
         FormError: the first layer that breaks this.
@@ -31,6 +35,8 @@ def check_form(network: Network) -> None:
     sends = {INPUT}
     for layer in network.layers:
         _check_layer(layer, sends)
+        if isinstance(layer.module, nn.MaxPool2d):
+            _check_max_pool(network, layer, timing)
         if not isinstance(layer.module, _WEIGHTED):
             sends.add(layer.name)
         if layer.name != network.output:
@@ -111,6 +117,29 @@ def _check_layer(layer: Layer, sends: set[str]) -> None:
             )
 
 
+def _check_max_pool(network: Network, layer: Layer, timing: Timing) -> None:
+    assert isinstance(layer.module, nn.MaxPool2d)
+    where, pool = f"layer {layer.name!r}", layer.module
+    if timing == "pipelined":
+        raise FormError(
+            f"{where}: MaxPool2d has no spiking form in pipelined timing; convert with --timing "
+            "staged, where it is exact, or train with AvgPool2d of the same size (--max-pool "
+            "average, then fine-tune)"
+        )
+    if pool.ceil_mode or pool.return_indices:
+        raise FormError(f"{where}: has ceil_mode or return_indices; use MaxPool2d without")
+    source = layer.inputs[0]
+    while source != INPUT and isinstance(network[source].module, nn.Dropout | HeldDropout):
+        (source,) = network[source].inputs
+    module = None if source == INPUT else network[source].module
+    if not isinstance(module, (*_TAKES, nn.MaxPool2d)):
+        what = "the input" if source == INPUT else f"{source!r}, a {type(module).__name__}"
+        raise FormError(
+            f"{where}: takes the largest of what {what} gives, which has no exact spiking form; "
+            "put it behind a ReLU (max and ReLU may change places), or use AvgPool2d"
+        )
+
+
 def _check_readers(network: Network, layer: Layer, sends: bool) -> None:
     readers = network.consumers(layer.name)
     if not readers:
@@ -147,12 +176,12 @@ _KNOWN = (
     *_WEIGHTED,
     *_TAKES,
     nn.AvgPool2d,
+    nn.MaxPool2d,
     nn.Dropout,
     HeldDropout,
     nn.Flatten,
 )
 _UNKNOWN = "{} has no spiking form; use Conv2d, Linear, ReLU, AvgPool2d, Dropout or a sum"
 _FIXES = {
-    "MaxPool2d": "MaxPool2d has no spiking form; train with AvgPool2d of the same size",
     "BatchNorm2d": "BatchNorm2d cannot be folded here; put it directly after a convolution",
 }

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from spikeship.hw_models.errors import InputError
 from spikeship.training import choices
+from spikeship.training.snn.levels import levels
 from spikeship.training.snn.scan import Recompute, Rule, scan
 from spikeship.training.snn.surrogates import surrogate
 
@@ -133,6 +134,15 @@ class SpikingNeuron(nn.Module):
             pool: side of the squares to average spikes over; see ``scan``.
         """
         return self.numbers.fire(self, weighted, recompute, pool)
+
+    def count(self, weighted: Tensor, num_steps: int) -> Tensor:
+        """Spikes in T steps of a population that waited for all of its input.
+
+        Args:
+            weighted: the sum of its input with the bias, shape (batch, …).
+            num_steps: T.
+        """
+        return levels(weighted + self.v0, self.threshold, num_steps)
 
     def learn(self, *, threshold: bool = False, leak: bool = False) -> None:
         """Make theta or the leak parameters, one for every value they hold now."""

@@ -7,11 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from spikeship.hw_models.errors import InputError
+from spikeship.training import choices
 from spikeship.training.ann.network import Layer, Network
 from spikeship.training.snn.encoding import InputCoding
 from spikeship.training.snn.neurons import HeldDropout, SpikingNeuron
 from spikeship.training.snn.recompute import EVERY, Value, run
 from spikeship.training.snn.scan import can_pool, pooled
+
+Timing = choices.Timing
 
 
 class Activity(NamedTuple):
@@ -57,7 +60,8 @@ class SpikingNetwork(nn.Module):
 
     Args:
         network: layers ``Conv2d``, ``Linear``, ``AvgPool2d``, ``Flatten``, ``Add``, ``Scale``,
-            ``HeldDropout`` and ``SpikingNeuron``; the last is the ``Linear`` that is read out.
+            ``HeldDropout`` and ``SpikingNeuron``, where it is staged also ``MaxPool2d``; the last
+            is the ``Linear`` that is read out.
         coding: how an input becomes messages; its scale is already in the first weights.
         num_steps: T it was made for.
         ranges: smallest and largest weighted input W·s (all branches, without bias) seen by each
@@ -65,6 +69,9 @@ class SpikingNetwork(nn.Module):
         data: JSON object, ``name``, ``mean`` and ``std`` of the data set.
         provenance: JSON object, how the network came to be.
         readout: how class scores come from the last layer; a sum of real numbers by default.
+        timing: ``pipelined``, or ``staged``: each population waits for its whole input and then
+            fires, so one pass over counts of spikes is the whole sample, biases enter once, and
+            the network belongs to its ``num_steps``.
 
     Setting ``checkpointing`` keeps no potentials for backward and computes them again there: less
     memory with surrogates that depend on the potential, one more forward pass of each layer.
@@ -80,6 +87,7 @@ class SpikingNetwork(nn.Module):
         data: Mapping[str, Any] | None = None,
         provenance: Mapping[str, Any] | None = None,
         readout: Readout | None = None,
+        timing: Timing = "pipelined",
     ) -> None:
         super().__init__()
         if num_steps < 1:
@@ -91,6 +99,7 @@ class SpikingNetwork(nn.Module):
         self.data = dict(data or {})
         self.provenance = dict(provenance or {})
         self.readout = readout or RealReadout()
+        self.timing: Timing = timing
         self.checkpointing = False
 
     @property
@@ -101,6 +110,24 @@ class SpikingNetwork(nn.Module):
             for layer in self.network.layers
             if isinstance(layer.module, SpikingNeuron)
         }
+
+    def input_steps(self, num_steps: int | None = None) -> int:
+        """Steps of the messages that the network takes for T: direct input to a staged one, 1.
+
+        Args:
+            num_steps: T; its own where None.
+
+        Raises:
+            InputError: a staged network of another T.
+        """
+        if self.timing == "pipelined":
+            return num_steps or self.num_steps
+        if num_steps not in (None, self.num_steps):
+            raise InputError(
+                f"a staged network belongs to its T = {self.num_steps}, not {num_steps}; convert "
+                "it for that T"
+            )
+        return 1 if self.coding.encoding == "direct" else self.num_steps
 
     def forward(self, messages: Tensor) -> Tensor:
         """Return the readout R, shape (batch, classes): the last layer's sum over all steps.
@@ -117,6 +144,7 @@ class SpikingNetwork(nn.Module):
     def outputs(self, messages: Tensor) -> Tensor:
         """Return what the readout receives at every step, shape (time, batch, classes).
 
+        Of a staged network all of it is one step.
         Spikes that only a pool reads are averaged as they are made, and never held.
 
         Args:
@@ -132,11 +160,12 @@ class SpikingNetwork(nn.Module):
                 last = result
             del inputs, result
         assert last is not None  # a network ends in its output
-        return _unfolded(last.tensor, (messages.shape[1], messages.shape[0]))
+        return _unfolded(last.tensor, self._folding(messages))
 
     def walk(self, messages: Tensor) -> Iterator[Activity]:
         """Run the network; yield what each neuron and, last, the readout received and sent.
 
+        Of a staged network that is one step, with counts in place of spikes.
         A value is dropped once its last reader has run; a caller that drops what is yielded
         holds no more than the network needs.
 
@@ -146,7 +175,7 @@ class SpikingNetwork(nn.Module):
         Raises:
             InputError: as for ``forward``.
         """
-        folded = messages.shape[1], messages.shape[0]
+        folded = self._folding(messages)
         for layer, inputs, result in self._run(messages, {}):
             if isinstance(layer.module, SpikingNeuron):
                 weighted, spikes = (_unfolded(value.tensor, folded) for value in (*inputs, result))
@@ -167,11 +196,20 @@ class SpikingNetwork(nn.Module):
                 f"messages have shape {tuple(messages.shape)}, the network takes (batch, time, "
                 f"{', '.join(map(str, shape))}); encode images of its input shape"
             )
-        folded = messages.shape[1], messages.shape[0]
+        if self.timing == "staged":
+            if messages.shape[1] != self.input_steps():
+                raise InputError(
+                    f"messages have {messages.shape[1]} steps, a staged network of "
+                    f"T = {self.num_steps} takes {self.input_steps()}; encode them for it"
+                )
+            messages = messages.sum(1, keepdim=True)
+        folded = self._folding(messages)
         done: set[str] = set()
 
         def call(layer: Layer, inputs: tuple[Value, ...]) -> Value:
             module = layer.module
+            if isinstance(module, SpikingNeuron) and self.timing == "staged":
+                return Value(module.count(inputs[0].tensor, self.num_steps), None)
             if isinstance(module, SpikingNeuron):
                 pool = pools.get(layer.name, 1)
                 if pool > 1 and can_pool(
@@ -192,7 +230,9 @@ class SpikingNetwork(nn.Module):
 
     def _pools(self) -> dict[str, int]:
         """Side of the pool that alone reads a neuron's spikes, by the neuron's name."""
-        sides = {}
+        sides: dict[str, int] = {}
+        if self.timing == "staged":
+            return sides
         for name in self.neurons:
             readers = self.network.consumers(name)
             pool = readers[0].module if len(readers) == 1 else None
@@ -200,6 +240,10 @@ class SpikingNetwork(nn.Module):
                 kernel = pool.kernel_size
                 sides[name] = kernel if isinstance(kernel, int) else kernel[0]
         return sides
+
+    def _folding(self, messages: Tensor) -> tuple[int, int]:
+        """Steps and images that are run."""
+        return 1 if self.timing == "staged" else messages.shape[1], messages.shape[0]
 
     def _fold(self, messages: Tensor) -> Tensor:
         like = next(self.parameters())
