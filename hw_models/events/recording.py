@@ -53,12 +53,15 @@ class Recording:
     def scores_by_step(self, graph: FixedGraph) -> NDArray[np.int64]:
         """Scores after each of the output's own steps, (images, steps, classes).
 
-        Its own steps are its T local ones in a gated graph, all T + D in an ungated one.
+        Its own steps are its T local ones in a gated graph, all T + D in an ungated one, and in a
+        staged one the step in which it is read.
         """
         output = np.asarray(self.nodes[graph.output.name], dtype=np.int64)
         by_step = output if isinstance(graph.output, Readout) else output.cumsum(axis=1)
         if graph.gated:
             by_step = by_step[:, graph.drain : graph.drain + self.num_steps]
+        if graph.timing == "staged":
+            by_step = by_step[:, -1:]
         return by_step.reshape(*by_step.shape[:2], -1)
 
 

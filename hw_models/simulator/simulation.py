@@ -21,7 +21,7 @@ class Simulation:
         scores: readout per image and class after all steps, int64, in units of the readout's
             scale; spike counts where the last node is a neuron.
         scores_by_step: the same after each step of the output's own, (images, steps, classes),
-            int32.
+            int32; of a staged network the one step in which it is read.
         counts: spikes, synaptic operations and updates, per layer and chip step.
         rails: neuron-steps at the lower and the upper rail, by node name.
         recording: every node's activity, where it was asked for.

@@ -18,6 +18,7 @@ from spikeship.hw_models.simulator.cpu.block import Buffers, advance
 from spikeship.hw_models.simulator.cpu.network import CpuNetwork, NetworkState
 from spikeship.hw_models.simulator.cpu.populations import Met
 from spikeship.hw_models.simulator.cpu.recorder import Recorder
+from spikeship.hw_models.simulator.cpu.staged_pass import StagedPass, has_pass
 from spikeship.hw_models.simulator.cpu.threads import Threads
 from spikeship.hw_models.simulator.engine import RunOptions
 from spikeship.hw_models.simulator.simulation import Simulation
@@ -36,6 +37,7 @@ class CpuEngine:
 
     def __init__(self, graph: FixedGraph, *, strict: bool, threads: int | None) -> None:
         self._network = CpuNetwork(graph, strict=strict)
+        self._pass = StagedPass(graph) if strict and has_pass(graph) else None
         self._threads = Threads(threads)
         self._own = threading.local()  # each thread's buffers, used again chunk after chunk
 
@@ -52,7 +54,7 @@ class CpuEngine:
         under_way: deque[Future[Simulation]] = deque()
         room = self._affordable(options)
         with self._threads.pool() as pool:
-            for chunk, alone in self._chunks(batches, room):
+            for chunk, alone in self._chunks(batches, room, options):
                 longest = max(1, room // len(chunk))
                 while under_way and (alone or len(under_way) > self._threads.count):
                     yield under_way.popleft().result()
@@ -63,8 +65,12 @@ class CpuEngine:
             while under_way:
                 yield under_way.popleft().result()
 
+    def _passes(self, options: RunOptions) -> bool:
+        """Whether one pass over counts gives all that is asked for."""
+        return self._pass is not None and not options.record
+
     def _chunks(
-        self, batches: Iterable[NDArray[Any]], room: int
+        self, batches: Iterable[NDArray[Any]], room: int, options: RunOptions
     ) -> Iterator[tuple[NDArray[Any], bool]]:
         """Cut batches into chunks; a batch of one chunk is run alone, with all threads inside."""
         for batch in batches:
@@ -77,6 +83,8 @@ class CpuEngine:
                 continue
             graph = self._network.graph
             steps = max(1, local_steps(graph, graph.steps_of(batch.shape[1])))
+            if self._passes(options):
+                steps = 1
             share = -(-len(batch) // self._threads.count)
             size = max(1, min(room // steps, -(-ROWS // steps), share))
             for begin in range(0, len(batch), size):
@@ -85,11 +93,34 @@ class CpuEngine:
     def _run(self, chunk: NDArray[Any], longest: int, options: RunOptions) -> Simulation:
         if not hasattr(self._own, "buffers"):
             self._own.buffers = Buffers()
+        if self._pass is not None and self._passes(options):
+            found = _pass(self._pass, chunk)
+            if found is not None:
+                return found
         return _run(self._network, chunk, longest, options, self._own.buffers)
 
     def _affordable(self, options: RunOptions) -> int:
         """Images times steps that one thread's share of the budget holds."""
-        return options.memory_budget // self._threads.count // self._network.bytes_per_step
+        share = options.memory_budget // self._threads.count
+        if self._pass is not None and self._passes(options):
+            return share // self._pass.bytes_per_image()
+        return share // self._network.bytes_per_step
+
+
+def _pass(staged: StagedPass, given: NDArray[Any]) -> Simulation | None:
+    """Run one chunk of images in a single pass, if that tells all."""
+    graph, images = staged.graph, len(given)
+    passed = staged.run(check_messages(graph, given))
+    if passed is None:
+        return None
+    return Simulation(
+        scores=passed.scores,
+        scores_by_step=passed.scores[:, None].astype(np.int32),
+        counts=on_the_chip(graph, staged.steps, images, passed.counts),
+        rails={node.name: (0, 0) for node in graph.nodes if isinstance(node, Neuron)},
+        recording=None,
+        steps=np.full(images, staged.total, np.int64),
+    )
 
 
 def _run(
@@ -138,7 +169,7 @@ def _run(
     rails = {name: (each.lower, each.upper) for name, each in met.items()}
     return Simulation(
         scores=by_step[:, -1].astype(np.int64),
-        scores_by_step=by_step,
+        scores_by_step=by_step if graph.timing == "pipelined" else by_step[:, -1:],
         counts=on_the_chip(graph, num_steps, images, counts),
         rails=rails,
         recording=None if keeper is None else keeper.recording(graph, given, rails),

@@ -48,13 +48,19 @@ class Sums:
         graph: the graph.
         synapse: one of its synapses, or of the parts of one.
         backend: the only way to take; the fastest is chosen for each call by default.
+        message: largest magnitude of a message; the graph's by default.
 
     Raises:
         ValueError: a synapse whose weights have delays of their own, or a way it does not have.
     """
 
     def __init__(
-        self, graph: FixedGraph, synapse: AnySynapse, backend: Backend | None = None
+        self,
+        graph: FixedGraph,
+        synapse: AnySynapse,
+        backend: Backend | None = None,
+        *,
+        message: int | None = None,
     ) -> None:
         if isinstance(synapse, Dense) and synapse.delays is not None:
             raise InputError(
@@ -69,6 +75,8 @@ class Sums:
         self.signed = graph.signed(synapse)
         self.bounds = WeightBounds.of(synapse)
         self.message = graph.max_message(synapse)
+        if message is not None:
+            self.message = message * synapse.pool**2
         self.dtype: Any = np.float32 if self.largest < EXACT_FLOAT32 else np.int32
         self.lock = threading.Lock()
         self.choice = Choice()

@@ -156,7 +156,7 @@ class DeviceEngine:
         by_step, rails = chunk.scores(), chunk.rails()
         return Simulation(
             scores=by_step[:, -1].astype(np.int64),
-            scores_by_step=by_step,
+            scores_by_step=by_step if graph.timing == "pipelined" else by_step[:, -1:],
             counts=on_the_chip(graph, num_steps, images, chunk.counts()),
             rails=rails,
             recording=recorder.recording(graph, given, rails) if recorder else None,
