@@ -86,7 +86,10 @@ class CpuEngine:
             if self._passes(options):
                 steps = 1
             share = -(-len(batch) // self._threads.count)
-            size = max(1, min(room // steps, -(-ROWS // steps), share))
+            rows = -(-ROWS // steps)
+            if self._pass is not None and self._passes(options):
+                rows = self._pass.images_at_once
+            size = max(1, min(room // steps, rows, share))
             for begin in range(0, len(batch), size):
                 yield batch[begin : begin + size], size >= len(batch)
 

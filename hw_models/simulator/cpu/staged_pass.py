@@ -44,6 +44,8 @@ from spikeship.hw_models.simulator.sums.sums import Sums
 
 # counts are bytes, and T thresholds stay within 30 bits
 MOST_STEPS = 127
+_CACHED_BYTES = 6 * 2**20
+_LEAST_IMAGES = 16
 _LEVELS: Any = count_levels
 _AT_LEAST: Any = count_at_least
 _LARGEST: Any = largest
@@ -64,8 +66,8 @@ def has_pass(graph: FixedGraph) -> bool:
 
 def _is_pool(synapse: Conv) -> bool:
     """Whether a relay's convolution is a max pool: all taps of a channel, of itself alone."""
-    own = synapse.weight.shape[1] == 1 and len(synapse.weight) == synapse.groups
-    return bool(own and np.all(synapse.weight))
+    own: bool = synapse.weight.shape[1] == 1 and len(synapse.weight) == synapse.groups
+    return own and bool(np.all(synapse.weight))
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,12 @@ class StagedPass:
         self.done_after: dict[int, list[str]] = {}
         for name, place in last_readers.items():
             self.done_after.setdefault(place, []).append(name)
+
+    @property
+    def images_at_once(self) -> int:
+        """So many that the widest layer's sums stay in the caches."""
+        widest = max(math.prod(node.shape) for node in self.graph.nodes)
+        return max(_LEAST_IMAGES, _CACHED_BYTES // (4 * widest))
 
     def bytes_per_image(self) -> int:
         """Most that one image's values take at once, roughly: counts, and the widest sums."""
@@ -304,7 +312,8 @@ class _Node:
         unit = 1 << fixed.STATE_SHIFT
         highest = int((up.max(axis=0) * unit + start).max())
         lowest = int((down.min(axis=0) * unit + start).min())
-        return highest <= fixed.STATE_RAIL and lowest >= -fixed.STATE_RAIL
+        within: bool = highest <= fixed.STATE_RAIL and lowest >= -fixed.STATE_RAIL
+        return within
 
 
 def _positive(part: AnySynapse) -> AnySynapse:

@@ -22,6 +22,7 @@ from spikeship.hw_models.graph import (
     Dense,
     FixedGraph,
     Identity,
+    Shape,
     Sparse,
     pooled_shape,
 )
@@ -78,6 +79,7 @@ class Sums:
         if message is not None:
             self.message = message * synapse.pool**2
         self.dtype: Any = np.float32 if self.largest < EXACT_FLOAT32 else np.int32
+        self.diagonal = _diagonal(synapse, self.target) if self.pooled == self.target else None
         self.lock = threading.Lock()
         self.choice = Choice()
         self.tried: set[Backend] = set()
@@ -119,6 +121,9 @@ class Sums:
             self._require_24_bits(pooled)
         if isinstance(self.synapse, Identity):
             return self._same(pooled)
+        exact = self._largest(most) < EXACT_FLOAT32
+        if self.diagonal is not None and self.backend is None and exact:
+            return self._finished(pooled.reshape(len(pooled), -1) * self.diagonal, most)
         return self._finished(self._sums(pooled, most), most)
 
     @property
@@ -221,6 +226,19 @@ class Sums:
             "float64": FloatSums(*ends, self.signed, torch.float64),
             "events": events,
         }
+
+
+def _diagonal(synapse: AnySynapse, shape: Shape) -> NDArray[np.float32] | None:
+    """Weights of a matrix that leads from each neuron to its own place, as an identity skip's."""
+    if not isinstance(synapse, Sparse) or synapse.rows != synapse.columns:
+        return None
+    places = np.arange(synapse.columns)
+    if len(synapse.data) != len(places) or not np.array_equal(synapse.indices, places):
+        return None
+    if synapse.weight_exp < 0:
+        return None
+    weights = synapse.data.astype(np.float32) * np.float32(2.0**synapse.weight_exp)
+    return weights[permutation(shape)]
 
 
 def _events(pooled: NDArray[Any]) -> int:
