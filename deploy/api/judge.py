@@ -93,7 +93,7 @@ def what_if(
     given = _what_if_options(listed)
     images = images_of(graph, data, limit)
     question = varying.Question(**given.values(), rules=Rules(given.axons, given.kernels))
-    known = None if ann is None else classifier_of(ann, set_of(data), "refuse")
+    known = None if ann is None else classifier_of(ann, set_of(data), "keep")
     gpu = gpu_rows(
         graph, images, ann=known, result=given.gpu_result, utilisation=given.gpu_utilisation
     )
@@ -145,7 +145,7 @@ def compare(
     graph = integers_of(net)
     images = images_of(graph, data, limit)
     stages = Stages(
-        ann=classifier_of(ann, set_of(data), "refuse"),
+        ann=classifier_of(ann, set_of(data), "keep"),
         graph=graph,
         converted=None if converted is None else spiking_of(converted),
         hybrid=None if tuned is None else spiking_of(tuned),

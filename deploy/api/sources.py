@@ -49,7 +49,7 @@ def load_ann(
     *,
     weights: File | None = None,
     input_shape: Sequence[int] | None = None,
-    max_pool: MaxPool = "refuse",
+    max_pool: MaxPool = "keep",
 ) -> Ann:
     """Read a trained classifier.
 
@@ -57,7 +57,7 @@ def load_ann(
         file: ``.safetensors`` written by Spikeship, ``.onnx``, or ``package.module:factory``.
         weights: state dict of the factory's module, read with ``weights_only``.
         input_shape: of one image, for a factory.
-        max_pool: refuse max pools, or put an average in the place of each.
+        max_pool: keep max pools, which staged timing has, or put an average in the place of each.
 
     Raises:
         SpikeshipError: it cannot be read, or has layers without a spiking form.
@@ -72,13 +72,13 @@ def load_ann(
     )
 
 
-def trace(module: nn.Module, data: Data | Sequence[int], *, max_pool: MaxPool = "refuse") -> Ann:
+def trace(module: nn.Module, data: Data | Sequence[int], *, max_pool: MaxPool = "keep") -> Ann:
     """Take a trained module as it is.
 
     Args:
         module: feed-forward; see the documentation for what it may be made of.
         data: what it was trained on, or the shape of one image.
-        max_pool: refuse max pools, or put an average in the place of each.
+        max_pool: keep max pools, which staged timing has, or put an average in the place of each.
 
     Raises:
         SpikeshipError: a layer without a spiking form, by its path.

@@ -107,7 +107,7 @@ def load(
     arch: str | None = None,
     weights: Path | None = None,
     input_shape: Sequence[int] | None = None,
-    max_pool: MaxPool = "refuse",
+    max_pool: MaxPool = "keep",
 ) -> Ann:
     """Read a classifier.
 
@@ -116,7 +116,8 @@ def load(
         arch: ``package.module:factory`` of a torch module.
         weights: its ``.pth`` state dict, read with ``weights_only``.
         input_shape: shape of one image, needed with ``arch``.
-        max_pool: ``refuse`` max pools, or put an ``average`` pool in the place of each.
+        max_pool: ``keep`` max pools, which staged timing has, or put an ``average`` pool in the
+            place of each.
 
     Raises:
         ValueError: a file or module that cannot be read or has no such form, in one line.

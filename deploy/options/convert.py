@@ -6,7 +6,15 @@ from typing import Annotated, Any
 
 from spikeship.deploy.options.declare import argument, option
 from spikeship.deploy.options.shared import Output
-from spikeship.training.choices import Calibrated, Encoding, FirstPotential, MaxPool, Reset
+from spikeship.training.choices import (
+    Calibrated,
+    Correction,
+    Encoding,
+    FirstPotential,
+    MaxPool,
+    Reset,
+    Timing,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +51,19 @@ class ClassifierFiles:
 class ConvertOptions:
     """How a classifier becomes a spiking network; see ``conversion.convert``."""
 
+    timing: Annotated[
+        Timing,
+        option("--timing", help="Fire at once, or (staged) when the whole input is there."),
+    ] = "pipelined"
     num_steps: Annotated[int, option("-T", min=1, help="Time steps.")] = 20
+    correct: Annotated[
+        Correction | None,
+        option(
+            "--correct",
+            help="How weights make up for the levels of staged timing.",
+            show_default="what does best",
+        ),
+    ] = None
     balance: Annotated[
         str, option("--balance", help="Thresholds: max, percentile:P, mse, or analytic")
     ] = "max"
@@ -78,10 +98,12 @@ class ConvertOptions:
         "poisson"
     )
     max_pool: Annotated[
-        MaxPool, option("--max-pool", help="Refuse max pools, or average instead.")
-    ] = "refuse"
+        MaxPool, option("--max-pool", help="Keep max pools (staged), or average instead.")
+    ] = "keep"
 
     def said(self) -> dict[str, Any]:
         """For the provenance in the network's file."""
-        names = ("balance", "per_channel", "factor", "v0", "calibrate")
+        names = ["balance", "per_channel", "factor", "v0", "calibrate"]
+        if self.timing == "staged":
+            names = ["timing", "correct"]
         return {name: getattr(self, name) for name in names}

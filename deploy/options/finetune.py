@@ -53,7 +53,7 @@ class FinetuneOptions(FittingOptions):
     ] = None
     max_pool: Annotated[
         MaxPool, option("--max-pool", help="Of the teacher, as convert had it.")
-    ] = "refuse"
+    ] = "keep"
     distill: Annotated[
         float | None,
         option("--distill", help="Weight of the teacher, 0..1.", show_default="0.5 with a teacher"),

@@ -1,13 +1,18 @@
 """Turn a classifier into a spiking network."""
 
+from spikeship.deploy.errors import DeployError
 from spikeship.deploy.io.classifier import Ann
 from spikeship.deploy.io.inputs import CALIBRATION, of_set
 from spikeship.deploy.options.convert import ConvertOptions
 from spikeship.training.choices import Device
 from spikeship.training.conversion.convert import convert as convert_network
+from spikeship.training.conversion.staged import convert_staged
 from spikeship.training.data.load import DataSet
 from spikeship.training.fit.processes import pick
 from spikeship.training.snn.spiking_network import SpikingNetwork
+
+# least squares need more images than thresholds do
+STAGED_CALIBRATION = 2048
 
 
 def convert(
@@ -36,22 +41,51 @@ def convert(
     encoding = options.encoding
     like = {**ann.data, **(statistics or {})}
     images = of_set(dataset, split="train", like=like, input_shape=ann.network.input_shape)
-    snn = convert_network(
-        ann.network.to(pick(device)),
-        images.source(encoding)[:CALIBRATION],
-        num_steps=options.num_steps,
-        encoding=encoding,
-        peak=None if encoding == "spikes" else images.peak(),
-        balance=options.balance,
-        per_channel=options.per_channel,
-        factor=options.factor,
-        v0=options.v0,
-        calibrate=options.calibrate,
-        leak=options.leak,
-        reset=options.reset,
-        seed=seed,
-        data=images.data,
-        provenance={**ann.provenance, "convert": options.said()},
-    )
+    peak = None if encoding == "spikes" else images.peak()
+    source, network = images.source(encoding), ann.network.to(pick(device))
+    provenance = {**ann.provenance, "convert": options.said()}
+    if options.timing == "staged":
+        _check_staged(options)
+        snn = convert_staged(
+            network,
+            source[:STAGED_CALIBRATION],
+            num_steps=options.num_steps,
+            encoding=encoding,
+            peak=peak,
+            correction=options.correct,
+            seed=seed,
+            data=images.data,
+            provenance=provenance,
+        )
+    else:
+        snn = convert_network(
+            network,
+            source[:CALIBRATION],
+            num_steps=options.num_steps,
+            encoding=encoding,
+            peak=peak,
+            balance=options.balance,
+            per_channel=options.per_channel,
+            factor=options.factor,
+            v0=options.v0,
+            calibrate=options.calibrate,
+            leak=options.leak,
+            reset=options.reset,
+            seed=seed,
+            data=images.data,
+            provenance=provenance,
+        )
     ann.network.cpu()
     return snn.cpu()
+
+
+def _check_staged(options: ConvertOptions) -> None:
+    """Refuse what only pipelined timing knows."""
+    plain = ConvertOptions()
+    for name in ("balance", "per_channel", "factor", "v0", "calibrate", "leak", "reset"):
+        if getattr(options, name) != getattr(plain, name):
+            flag = f"--{name.replace('_', '-')}"
+            raise DeployError(
+                f"{flag}: is of pipelined timing, and staged bounds follow from the classifier's "
+                "activations; leave it out, or give --timing pipelined"
+            )

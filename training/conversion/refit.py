@@ -9,18 +9,19 @@ gradients; some hundred images suffice.
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from spikeship.training import choices
 from spikeship.training.ann.network import Add, Layer, Network
 from spikeship.training.conversion.units import MessageScale
 from spikeship.training.snn.form import ACTIVATIONS
 from spikeship.training.snn.levels import levels
 
-Correction = Literal["none", "bias", "refit"]
+Correction = choices.Correction
 
 # ridge towards the trained weights, as a share of the inputs' mean square
 _RIDGE = 0.1

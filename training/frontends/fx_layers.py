@@ -17,9 +17,9 @@ from spikeship.training.frontends.pools import (
     adaptive_average,
     average_for_max,
     global_average,
-    refuse_max,
+    max_pool,
 )
-from spikeship.training.frontends.refusal import RefusalError
+from spikeship.training.frontends.refusal import RefusalError, UnsupportedLayerError
 
 SUPPORTED = (
     "Conv2d, Linear, BatchNorm2d, ReLU, ClippedReLU, QCFS, AvgPool2d, AdaptiveAvgPool2d, means "
@@ -81,8 +81,12 @@ def average_max_pools(model: nn.Module, graph: fx.Graph) -> bool:
 
     Returns:
         Whether the graph now differs from the module, for a pool written as a function.
+
+    Raises:
+        UnsupportedLayerError: pools that no average stands for, by name.
     """
     differs = False
+    refused: list[str] = []
     for node in graph.nodes:
         try:
             if node.op == "call_module":
@@ -90,15 +94,18 @@ def average_max_pools(model: nn.Module, graph: fx.Graph) -> bool:
                 if type(module) is nn.MaxPool2d:
                     pool = average_for_max(*(getattr(module, name) for name in _MAX_POOL[1:]))
                     model.set_submodule(str(node.target), pool)
-            # one whose sizes are computed too stays, to be refused
+            # one whose sizes are computed too stays
             elif node.target in _MAX_POOLS and len(node.all_input_nodes) == 1:
                 given = dict(zip(_MAX_POOL, node.args, strict=False)) | node.kwargs
                 source = given.pop("input")
                 node.args = (source, average_for_max(**given).kernel_size)
                 node.target, node.kwargs = functional.avg_pool2d, {}
                 differs = True
-        except RefusalError:
-            continue  # refused by name with all others
+        except RefusalError as refusal:
+            name = node.target if node.op == "call_module" else node.name
+            refused.append(f"{name} (MaxPool2d): {refusal}")
+    if refused:
+        raise UnsupportedLayerError(f"cannot take {'; '.join(refused)}")
     return differs
 
 
@@ -185,13 +192,15 @@ _MODULES: dict[type[nn.Module], Callable[[Any, _Shape], list[nn.Module]]] = {
     QCFS: lambda module, shape: [module],
     nn.AvgPool2d: lambda module, shape: _pool(module),
     nn.AdaptiveAvgPool2d: lambda module, shape: adaptive_average(shape, module.output_size),
-    nn.MaxPool2d: lambda module, shape: refuse_max(module.kernel_size),
+    nn.MaxPool2d: lambda module, shape: [
+        max_pool(*(getattr(module, name) for name in _MAX_POOL[1:]))
+    ],
 }
 _SUMS = (operator.add, operator.iadd, torch.add, "add", "add_")
 _RESHAPES = (torch.flatten, torch.reshape, "flatten", "view", "reshape")
 _RELU: _Reader = (("input",), lambda given, shape: [nn.ReLU()])
 _MEAN: _Reader = (("input", "dim", "keepdim"), _mean)
-_MAX_POOL = (
+_MAX_POOL: tuple[str, ...] = (
     "input",
     "kernel_size",
     "stride",
@@ -229,5 +238,5 @@ _FUNCTIONS: dict[Any, _Reader] = {
         ),
         lambda given, shape: _pool(nn.AvgPool2d(**given)),
     ),
-    **dict.fromkeys(_MAX_POOLS, (_MAX_POOL, lambda given, shape: refuse_max(given["kernel_size"]))),
+    **dict.fromkeys(_MAX_POOLS, (_MAX_POOL, lambda given, shape: [max_pool(**given)])),
 }

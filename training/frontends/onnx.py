@@ -33,7 +33,7 @@ _LONGEST_SCOPES = 10_000
 _MOST_VALUES = 2**28
 
 
-def from_onnx(path: Path, *, max_pool: MaxPool = "refuse") -> Network:
+def from_onnx(path: Path, *, max_pool: MaxPool = "keep") -> Network:
     """Read a feed-forward network, in eval mode; its weights are copies.
 
     Layers are called by the torch module path that the exporter left in the names of weights or

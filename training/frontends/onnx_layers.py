@@ -12,7 +12,12 @@ from torch import nn
 
 from spikeship.training.ann.network import Add
 from spikeship.training.ann.sides import sides
-from spikeship.training.frontends.pools import MaxPool, average_for_max, global_average, refuse_max
+from spikeship.training.frontends.pools import (
+    MaxPool,
+    average_for_max,
+    global_average,
+    max_pool,
+)
 from spikeship.training.frontends.refusal import RefusalError
 
 Array = npt.NDArray[Any]
@@ -35,7 +40,7 @@ class OnnxNode:
     attributes: dict[str, Any]
     constants: dict[str, Array]
     shape: tuple[int, ...] | None
-    max_pool: MaxPool = "refuse"
+    max_pool: MaxPool = "keep"
 
     def weights(self, place: int, axes: int | None = None) -> Array:
         """Constant input of this place, as float32.
@@ -178,13 +183,15 @@ def _average_pool(node: OnnxNode) -> list[nn.Module]:
 
 def _max_pool(node: OnnxNode) -> list[nn.Module]:
     kernel = _kernel(node)
-    if node.max_pool == "refuse":
-        refuse_max(kernel)
-    node.only(auto_pad=("NOTSET", "", "VALID"))
-    pool = average_for_max(
+    node.only(auto_pad=("NOTSET", "", "VALID"), storage_order=(0,))
+    pads = node.whole("pads", (0, 0, 0, 0))
+    if pads[:2] != pads[2:]:
+        raise RefusalError(f"pads {list(pads)}; pad both axes alike on both sides")
+    make = max_pool if node.max_pool == "keep" else average_for_max
+    pool = make(
         kernel,
         node.whole("strides", (1, 1), 1),
-        max(node.whole("pads", (0, 0, 0, 0))),
+        pads[:2],
         node.whole("dilations", (1, 1), 1),
         bool(node.attributes.get("ceil_mode", 0)),
     )
@@ -264,5 +271,4 @@ LAYERS: dict[str, Callable[[OnnxNode], list[nn.Module]]] = {
     "Dropout": _dropout,
     "Identity": lambda node: [],
 }
-# a max pool is read only to be replaced
-KNOWN = ", ".join(name for name in LAYERS if name != "MaxPool")
+KNOWN = ", ".join(LAYERS)

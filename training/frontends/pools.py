@@ -1,7 +1,6 @@
-"""Pools of foreign networks as the one kind a Network holds: averages over a fixed kernel."""
+"""Pools of foreign networks as the kinds a Network holds: averages and maxima over a kernel."""
 
 from collections.abc import Sequence
-from typing import NoReturn
 
 from torch import nn
 
@@ -63,6 +62,29 @@ def global_average(
     return pool if keeps else [*pool, nn.Flatten()]
 
 
+def max_pool(
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> nn.MaxPool2d:
+    """Give a max pool.
+
+    Raises:
+        RefusalError: it counts windows that are not whole, or returns places too.
+    """
+    kernel = sides(kernel_size)
+    if ceil_mode or return_indices:
+        raise RefusalError("has ceil_mode or returns indices; use a max pool without")
+    # torch takes no more padding than half a window
+    if any(2 * pad > side for pad, side in zip(sides(padding), kernel, strict=True)):
+        raise RefusalError(f"pads {sides(padding)} around windows of {kernel}; pad less")
+    step = kernel if stride is None else sides(stride)
+    return nn.MaxPool2d(kernel, step, sides(padding), sides(dilation))
+
+
 def average_for_max(
     kernel_size: int | Sequence[int],
     stride: int | Sequence[int] | None = None,
@@ -79,19 +101,8 @@ def average_for_max(
     kernel = sides(kernel_size)
     plain = sides(padding) == (0, 0) and sides(dilation) == (1, 1)
     if kernel != sides(stride or kernel_size) or not plain or ceil_mode or return_indices:
-        refuse_max(kernel)
+        raise RefusalError(
+            f"no average stands for a max pool of {kernel[0]} x {kernel[1]} whose windows overlap, "
+            "are padded or dilated; keep it (--max-pool keep) and convert with --timing staged"
+        )
     return nn.AvgPool2d(kernel)
-
-
-def refuse_max(kernel: int | Sequence[int]) -> NoReturn:
-    """Refuse a max pool.
-
-    Raises:
-        RefusalError: always.
-    """
-    height, width = sides(kernel)
-    raise RefusalError(
-        f"has no spiking form; train with an average pool of {height} x {width}, or have it "
-        "replaced by one (max_pool='average', only where the kernel is the stride, without "
-        "padding, dilation or ceil_mode) and fine-tune"
-    )

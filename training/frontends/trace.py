@@ -34,7 +34,7 @@ class TraceError(SpikeshipError, ValueError):
 
 
 @torch.no_grad()
-def trace(model: nn.Module, input_shape: Sequence[int], *, max_pool: MaxPool = "refuse") -> Network:
+def trace(model: nn.Module, input_shape: Sequence[int], *, max_pool: MaxPool = "keep") -> Network:
     """Turn a module into the Network that it computes in eval mode.
 
     Layers are called by their module path, those written as functions by the name torch.fx gives
@@ -44,9 +44,9 @@ def trace(model: nn.Module, input_shape: Sequence[int], *, max_pool: MaxPool = "
         model: a feed-forward network of layers and functions that SUPPORTED names, each layer
             used once; its forward takes one tensor and returns one.
         input_shape: shape of one sample, (channel, height, width) or (features,).
-        max_pool: what becomes of max pools, which have no spiking form. ``average`` puts an
-            average pool of the same kernel where that is the stride: the result is then another
-            network, which must be fine-tuned before it is converted.
+        max_pool: ``keep`` max pools, which only staged timing has. ``average`` puts an average
+            pool of the same kernel where that is the stride: the result is then another network,
+            which must be fine-tuned before it is converted.
 
     Raises:
         UnsupportedLayerError: parts that a Network cannot hold, all of them by name.
