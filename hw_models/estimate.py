@@ -67,7 +67,7 @@ class Estimate:
         chip: name of the chip.
         inferences: images that were counted.
         num_steps: T.
-        chip_steps: T + D.
+        chip_steps: T + D, or what the windows of a staged network take.
         rates: counts per inference, the network's and each layer's.
         cycles_per_step: serial slots of the busiest core, mean over the chip steps.
         latency_s: of the chip, from the first input step to the readout.
@@ -299,8 +299,11 @@ def _period(graph: FixedGraph, counts: EventCounts) -> int:
     """Chip steps from one image to the next.
 
     A gated node works for T steps and is reset at its own first one, so images may follow every
-    T; an ungated network is one whole that the next image waits for.
+    T; a staged network takes the next one when no population would hold two; an ungated network is
+    one whole that the next image waits for.
     """
+    if graph.interval is not None:
+        return graph.interval
     return counts.num_steps if graph.gated else counts.chip_steps
 
 

@@ -112,7 +112,7 @@ def verify(
     return Verification(
         against=against,
         images=len(messages),
-        steps=graph.chip_steps(messages.shape[1]),
+        steps=graph.chip_steps(graph.steps_of(messages.shape[1])),
         spikes_compared=sum(int(row["spikes"] or 0) for row in layers),
         values_compared=sum(values.size for values in theirs.nodes.values()),
         first_difference=first_difference(graph, theirs, ours),

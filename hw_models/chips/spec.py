@@ -160,6 +160,11 @@ class ChipSpec:
         """Whether spikes carry numbers, and so signs."""
         return self.message_bits.value > 1
 
+    @property
+    def windows(self) -> bool:
+        """Whether firing can wait for a step: microcode does it, and comes with graded spikes."""
+        return self.graded
+
     def compartments(self, node: Node) -> int:
         """Compartments that one neuron of this node takes."""
         soft = isinstance(node, Neuron) and node.reset == "subtract"

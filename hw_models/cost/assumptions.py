@@ -38,7 +38,7 @@ def assumptions(
         "a spike is one message to each core in which it meets a synapse; it goes along x, then "
         "along y; the input's messages come from outside and take no hops",
         *_barrier(chip, placement.chips, tiles),
-        "one sample at a time: latency and static energy cover all chip steps, T + D; static power "
+        "one sample at a time: latency and static energy cover all its chip steps; static power "
         "is that of whole chips, however few of their cores are used",
         _pipelining(graph),
         "cycles are serial slots of the busiest core: words of 64 bits read + compartments "
@@ -104,6 +104,12 @@ def _pipelining(graph: FixedGraph) -> str:
             "throughput is that of the cores where images follow every T steps, each node being "
             "reset at its own first step: a node works for T steps of an image, and the next "
             "image's first layers run while the last layers finish; the host may well be slower"
+        )
+    if graph.interval is not None:
+        return (
+            f"throughput is that of the cores where images follow every {graph.interval} steps: "
+            "then no population holds two at once, and each is put back to its start between its "
+            "last step and the next image's first; the host may well be slower"
         )
     return (
         "throughput is one over the latency: the network has no gates, so the next image waits for "

@@ -15,6 +15,7 @@ LimitName = Literal[
     "weight bits",
     "delay",
     "graded messages",
+    "firing windows",
     "cores",
     "time",
     "given",

@@ -324,4 +324,5 @@ _WAYS: Mapping[LimitName, tuple[_Way, ...]] = {
     "weight bits": (_chips_bits, _other_chip),
     "delay": (_shorter, _other_chip),
     "graded messages": (_other_chip,),
+    "firing windows": (_other_chip,),
 }

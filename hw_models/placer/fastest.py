@@ -86,6 +86,6 @@ class Timer:
             assumptions=(),
         )
         sums, _ = self.traffic.sums
-        steps = len(sums[self.graph.input.name])
+        steps = self.graph.steps_of(len(sums[self.graph.input.name]))
         work = core_work(self.graph, placement, self.chip, self.traffic, steps, kept=self.kept)
         return work, step_times(work, self.chip)

@@ -91,6 +91,8 @@ def _broken(graph: FixedGraph, chip: ChipSpec, made: Sequence[Layer], splits: Sp
         for synapse in graph.incoming(layer.name):
             for key, need, have in _unsplittable(graph, chip, synapse):
                 found[key] = (max(need, found.get(key, (0, 0))[0]), have)
+    if graph.windows and not chip.windows:
+        found[made[0].name, "firing windows"] = (len(graph.nodes), 0)
     order = {layer.name: index for index, layer in enumerate(made)}
     return dict(sorted(found.items(), key=lambda item: order[item[0][0]]))
 

@@ -7,7 +7,7 @@ import numpy as np
 from spikeship.hw_models.chips.spec import ChipSpec
 from spikeship.hw_models.events.counts import CountError
 from spikeship.hw_models.events.traffic import Traffic
-from spikeship.hw_models.graph import FixedGraph
+from spikeship.hw_models.graph import FixedGraph, GraphError
 from spikeship.hw_models.placement.demand import injected
 from spikeship.hw_models.placement.layer import Layer, Splits, core_limits, layers
 from spikeship.hw_models.placement.placement import Placement, PlacementError, Rules
@@ -116,8 +116,8 @@ def _check_traffic(graph: FixedGraph, traffic: Traffic | None) -> None:
         return
     sums, _ = traffic.sums
     try:
-        traffic.check(graph, len(sums.get(graph.input.name, ())))
-    except CountError as error:
+        traffic.check(graph, graph.steps_of(len(sums.get(graph.input.name, ()))))
+    except (CountError, GraphError) as error:
         raise PlacementError(str(error)) from error
 
 
