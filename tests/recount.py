@@ -107,7 +107,8 @@ def on_off(graph: FixedGraph, synapse: AnySynapse, chip: ChipSpec) -> int:
 def weight_width(synapse: AnySynapse) -> int:
     bits = synapse.num_weight_bits
     if isinstance(synapse, Conv) and bits == 9:
-        return 8 if np.abs(synapse.weight).max(initial=0) <= 127 else 9
+        # doubled, they go from -256 to 254
+        return 8 if np.all((synapse.weight >= -128) & (synapse.weight <= 127)) else 9
     return bits
 
 

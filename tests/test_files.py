@@ -268,7 +268,7 @@ def test_identities_lead_between_nodes_of_one_size() -> None:
 
 
 def test_a_graph_is_the_same_bytes_each_time(tmp_path: Path) -> None:
-    graph = replace(cases.graph("conv"), metadata={"notes": ['\u00fc \u2028 "\\\n\x7f']})
+    graph = replace(cases.graph("conv"), metadata={"notes": ['\u00fc "\\\n']})
     found = set()
     for turn in range(6):
         files.save(graph, tmp_path / str(turn))

@@ -13,7 +13,6 @@ from spikeship.deploy.report.placement_picture import (
     placement_picture,
     write_placement_picture,
 )
-from spikeship.hw_models.graph import FixedGraph
 from spikeship.hw_models.placement.placement import Placement
 from spikeship.hw_models.placer.place import place
 
@@ -65,11 +64,13 @@ def test_many_reasons_are_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["bell\x07", "two\nlines", "\x1b[31m", 'a<b>&"c', "half\ud800"])
 def test_any_name_gives_a_picture_that_opens(name: str, tmp_path: Path) -> None:
     graph = chain(2, 2)
-    named = FixedGraph(
-        graph.input,
-        (replace(graph.nodes[0], name=name),),
-        (replace(graph.synapses[0], target=name, delay=64),),
+    placed = place(replace(graph, synapses=(replace(graph.synapses[0], delay=64),)), LOIHI1)
+    # no graph has some of these names, and a picture opens all the same
+    layers = tuple(
+        replace(layer, name=name, cores=tuple(replace(core, layer=name) for core in layer.cores))
+        for layer in placed.layers
     )
-    words, alt = drawn(place(named, LOIHI1), tmp_path)
+    misfits = tuple(replace(misfit, layer=name) for misfit in placed.misfits)
+    words, alt = drawn(replace(placed, layers=layers, misfits=misfits), tmp_path)
     kept = "".join(letter for letter in name if letter.isprintable())
     assert f"1 {kept}: " in words and f"{kept} 1 cores" in alt

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -82,13 +83,8 @@ class FixedGraph:
             check_name("node", name)
         twice = next((name for name, count in Counter(names).items() if count > 1), None)
         require(twice is None, f"node {twice!r}: appears twice; names must differ")
-        nodes = {node.name: node for node in (self.input, *self.nodes)}
-        object.__setattr__(self, "_nodes", nodes)
-        incoming: dict[str, list[AnySynapse]] = {}
         for synapse in self.synapses:
             check_name("synapse", synapse.name)
-            incoming.setdefault(synapse.target, []).append(synapse)
-        object.__setattr__(self, "_incoming", {to: tuple(them) for to, them in incoming.items()})
         require(
             self.num_steps is None or self.num_steps >= 1,
             f"graph: num_steps must be at least 1, got {self.num_steps}",
@@ -195,13 +191,29 @@ class FixedGraph:
         Raises:
             KeyError: there is none.
         """
-        nodes: Mapping[str, Input | Node] = self.__dict__["_nodes"]
-        return nodes[name]
+        return self._by_name[name]
 
     def incoming(self, name: str) -> tuple[AnySynapse, ...]:
         """Synapses that feed the node of this name."""
-        incoming: Mapping[str, tuple[AnySynapse, ...]] = self.__dict__["_incoming"]
-        return incoming.get(name, ())
+        return self._feeding.get(name, ())
+
+    @cached_property
+    def _by_name(self) -> dict[str, Input | Node]:
+        return {node.name: node for node in (self.input, *self.nodes)}
+
+    @cached_property
+    def _feeding(self) -> dict[str, tuple[AnySynapse, ...]]:
+        into: dict[str, list[AnySynapse]] = {}
+        for synapse in self.synapses:
+            into.setdefault(synapse.target, []).append(synapse)
+        return {name: tuple(synapses) for name, synapses in into.items()}
+
+    def __copy__(self) -> "FixedGraph":
+        """A copy that may be given other nodes and synapses: it looks them up anew."""
+        made = object.__new__(type(self))
+        known = {"_by_name", "_feeding"}
+        made.__dict__.update({k: v for k, v in self.__dict__.items() if k not in known})
+        return made
 
     def max_message(self, synapse: AnySynapse) -> int:
         """Largest magnitude of a message after the synapse's pool."""
