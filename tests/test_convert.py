@@ -229,7 +229,7 @@ START = ("conv", CONV, (INPUT,)), ("relu", RELU, ("conv",))
     [
         (
             build(*START, ("max", nn.MaxPool2d(2), ("relu",)), ("fc", FC, ("max",))),
-            "layer 'max': MaxPool2d has no spiking form; train with AvgPool2d of the same size",
+            "layer 'max': MaxPool2d has no spiking form in pipelined timing; convert with",
         ),
         (
             build(*START, ("act", nn.Tanh(), ("relu",)), ("fc", FC, ("act",))),

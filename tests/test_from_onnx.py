@@ -213,7 +213,7 @@ def test_everything_unknown_is_listed_at_once(tmp_path: Path) -> None:
         helper.make_node("Conv", ["x", "w"], ["a"], "conv", auto_pad="SAME_UPPER"),
         helper.make_node("Sigmoid", ["a"], ["b"], "sigmoid"),
         helper.make_node("Conv", ["b", "v"], ["c"], "uneven", pads=[1, 1, 0, 0]),
-        helper.make_node("MaxPool", ["c"], ["d"], "pool", kernel_shape=[2, 2]),
+        helper.make_node("MaxPool", ["c"], ["d"], "pool", kernel_shape=[2, 2], ceil_mode=1),
         helper.make_node("AveragePool", ["d"], ["e"], "ceil", kernel_shape=[2, 2], ceil_mode=1),
         helper.make_node("AveragePool", ["e"], ["f"], "pads", kernel_shape=[3, 3], pads=[1] * 4),
         helper.make_node("Relu", ["f"], ["g"], "fine"),
@@ -238,7 +238,7 @@ def test_everything_unknown_is_listed_at_once(tmp_path: Path) -> None:
     assert {name for name in wanted | {"fine", "sum"} if f"node '{name}'" in message} == wanted
     for part in (
         "auto_pad is 'SAME_UPPER'",
-        "(MaxPool): has no spiking form",
+        "(MaxPool): has ceil_mode",
         "ceil_mode is 1",
         "(Own)",
     ):
@@ -289,20 +289,23 @@ def test_averages_over_positions_are_read(tmp_path: Path, dynamo: bool) -> None:
 
 
 @pytest.mark.parametrize("dynamo", [True, False])
-def test_max_pools_are_refused_or_averaged(tmp_path: Path, dynamo: bool) -> None:
+def test_max_pools_are_kept_or_averaged(tmp_path: Path, dynamo: bool) -> None:
     torch.manual_seed(0)
     path, wanted = tmp_path / "model.onnx", tmp_path / "wanted.onnx"
     model = Pooling(nn.MaxPool2d(2)).eval()
     _export(model, path, dynamo=dynamo, free=True)
-    with pytest.raises(UnsupportedLayerError, match=r"\(MaxPool\): has no spiking form"):
-        from_onnx(path)
+    _same_as_onnxruntime(path, from_onnx(path))
+    model.pool = nn.MaxPool2d(3, 2, padding=1)
+    _export(model, wanted, dynamo=dynamo, free=True)
+    _same_as_onnxruntime(wanted, from_onnx(wanted))
     model.pool = nn.AvgPool2d(2)
     _export(model, wanted, dynamo=dynamo, free=True)
     _same_as_onnxruntime(wanted, from_onnx(path, max_pool="average"))
     model.pool = nn.MaxPool2d(2, 2, ceil_mode=True)
     _export(model, path, dynamo=dynamo, free=True)
-    with pytest.raises(UnsupportedLayerError, match="without padding, dilation or ceil_mode"):
-        from_onnx(path, max_pool="average")
+    for how, reason in (("average", "no average stands for"), ("keep", "has ceil_mode")):
+        with pytest.raises(UnsupportedLayerError, match=reason):
+            from_onnx(path, max_pool=how)  # type: ignore[arg-type]
 
 
 def test_means_over_other_axes_are_refused(tmp_path: Path) -> None:

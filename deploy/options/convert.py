@@ -51,11 +51,11 @@ class ClassifierFiles:
 class ConvertOptions:
     """How a classifier becomes a spiking network; see ``conversion.convert``."""
 
+    num_steps: Annotated[int, option("-T", min=1, help="Time steps.")] = 20
     timing: Annotated[
         Timing,
         option("--timing", help="Fire at once, or (staged) when the whole input is there."),
     ] = "pipelined"
-    num_steps: Annotated[int, option("-T", min=1, help="Time steps.")] = 20
     correct: Annotated[
         Correction | None,
         option(

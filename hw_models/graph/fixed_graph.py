@@ -390,9 +390,8 @@ class FixedGraph:
         if self.timing != "staged":
             return {}
         assert self.num_steps is not None
-        incoming: Mapping[str, tuple[AnySynapse, ...]] = self.__dict__["_incoming"]
-        check_staged(self.input, self.nodes, incoming)
-        return find_windows(self.input, self.nodes, incoming, self.num_steps)
+        check_staged(self.input, self.nodes, self._feeding)
+        return find_windows(self.input, self.nodes, self._feeding, self.num_steps)
 
     def _check_sums(self) -> None:
         for node in self.nodes:
