@@ -44,6 +44,12 @@ def reason(error: BaseException) -> str:
     return one_line(str(error), _REASON_LETTERS) or type(error).__name__
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says: where a library adds hints for its own users."""
+    lines = str(error).strip().splitlines()
+    return one_line(lines[0], _REASON_LETTERS) if lines else type(error).__name__
+
+
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
     """Have errors about what a file holds name the file."""

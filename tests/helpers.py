@@ -47,5 +47,6 @@ def shared_memory(processes: set[int]) -> set[Path]:
 
 
 def hear_interrupts() -> None:
-    """Take Control-C again in a new process: one that a shell's background starts ignores it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """Hear signals again in a new process: what a background or nohup starts ignores some."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)

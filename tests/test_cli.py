@@ -262,6 +262,22 @@ def test_from_a_module_and_its_weights(tmp_path: Path, monkeypatch: pytest.Monke
     assert said["num_steps"] == 5
 
 
+def test_nobody_converts_what_was_never_trained_unasked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    torch.save(factory().state_dict(), tmp_path / "weights.pth")
+    made = ["convert", "--arch", "test_cli:factory", "--data", "digits", "-T", "5", "-n", "50"]
+    out = ["-o", str(tmp_path / "s.nir")]
+    weights = ["--weights", str(tmp_path / "weights.pth")]
+    for given in ([], [*weights, "--untrained"]):
+        assert main([*made, *given, *out]) == 2
+        assert "give its trained weights with --weights, or --untrained" in capsys.readouterr().err
+    assert main([*made, "--untrained", *out]) == 0
+    assert main(["convert", "ann.onnx", "--untrained", "--data", "digits", *out]) == 2
+    assert "--untrained: ann.onnx holds weights" in capsys.readouterr().err
+
+
 def test_json_on_standard_output_stands_alone(
     trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

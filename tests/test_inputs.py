@@ -69,7 +69,7 @@ def test_a_cameras_messages_go_the_whole_way(
     data = ("--data", f"n-mnist:{STEPS}", "--data-dir", recordings)
     snn, tuned, net = (tmp_path / name for name in ("snn.nir", "tuned.nir", "net.safetensors"))
     monkeypatch.chdir(Path(__file__).parent)
-    arch = ("--arch", "test_inputs:camera_factory")
+    arch = ("--arch", "test_inputs:camera_factory", "--untrained")
     _say(tmp_path, "convert", *arch, *data, "-T", STEPS, "--encoding", "spikes", "-o", snn)
     told = _say(tmp_path, "finetune", snn, *data, "--epochs", 12, "--lr", "1e-2", "-o", tuned)
     assert told["images"] == 24 and told["accuracy"] > 0.9

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import helpers
+
 SPIKESHIP = Path(sys.executable).with_name("spikeship")
 LONG = ["train", "vgg5", "--data", "digits", "--epochs", "500", "--quiet"]
 WORDS = {"SIGTERM": "terminated", "SIGHUP": "ended with its terminal", "SIGINT": "interrupted"}
@@ -25,6 +27,7 @@ def started(folder: Path, *options: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=helpers.hear_interrupts,
     )
 
 

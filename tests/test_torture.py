@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from torture.loaders import KINDS
+from torture.page import PAGE, RECORD, written
 
 SCRIPT = Path(__file__).parent / "torture" / "torture.py"
 BAD = ("unexpected", "hung", "leaked", "lost")
@@ -43,3 +45,12 @@ def test_one_file_is_loaded_again(kind: str, said: str) -> None:
     command = [sys.executable, str(SCRIPT), "--only", kind]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert said in done.stderr or done.stdout.strip() == "loaded"
+
+
+def test_the_page_shows_the_recorded_run_and_it_was_whole_and_clean() -> None:
+    said = json.loads(RECORD.read_text())
+    assert written(PAGE.read_text(), said) == PAGE.read_text()
+    rows = said["rows"]
+    assert sum(rows[kind]["tried"] for kind in KINDS) >= 5_000
+    assert rows["kills"]["tried"] >= 50 and rows["soak"]["tried"] >= 2_020
+    assert not any(row[key] for row in rows.values() for key in BAD)

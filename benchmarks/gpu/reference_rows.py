@@ -11,7 +11,7 @@ import torch
 from gpu.reference_subjects import Networks, Subject, on_cpu, on_cuda
 from spikeship.deploy.analysis.gpu_row import MODELLED_GPU, cuda_meter
 from spikeship.hw_models.energy_models.horowitz import FORMATS
-from spikeship.hw_models.errors import reason
+from spikeship.hw_models.errors import first_line
 from spikeship.hw_models.meters import gpu
 from spikeship.hw_models.meters.measuring import Measurement, Timing, best_batch, timed
 from spikeship.hw_models.meters.meter import EnergyMeter, MeterError
@@ -169,7 +169,7 @@ class Bench:
         else:
             self.broken = True
             traceback.print_exception(error)
-            self._note(f"{name}: {type(error).__name__}: {reason(error)}")
+            self._note(f"{name}: {type(error).__name__}: {first_line(error)}")
 
     def _note(self, line: str) -> None:
         self.say(line)
@@ -305,8 +305,8 @@ def _in_memory(act: Callable[[], Any]) -> Any:
         return act()
     except (MemoryError, torch.OutOfMemoryError) as error:
         torch.cuda.empty_cache()
-        raise OutOfMemoryError(reason(error)) from error
+        raise OutOfMemoryError(first_line(error)) from error
     except RuntimeError as error:  # torch's allocator for CPUs has no kind of its own
         if "not enough memory" in str(error) or "can't allocate memory" in str(error):
-            raise OutOfMemoryError(reason(error)) from error
+            raise OutOfMemoryError(first_line(error)) from error
         raise

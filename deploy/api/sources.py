@@ -48,6 +48,7 @@ def load_ann(
     file: File,
     *,
     weights: File | None = None,
+    untrained: bool = False,
     input_shape: Sequence[int] | None = None,
     max_pool: MaxPool = "keep",
 ) -> Ann:
@@ -56,6 +57,7 @@ def load_ann(
     Args:
         file: ``.safetensors`` written by Spikeship, ``.onnx``, or ``package.module:factory``.
         weights: state dict of the factory's module, read with ``weights_only``.
+        untrained: take the weights that the factory itself gives.
         input_shape: of one image, for a factory.
         max_pool: keep max pools, which staged timing has, or put an average in the place of each.
 
@@ -67,6 +69,7 @@ def load_ann(
         None if made else Path(file),
         arch=str(file) if made else None,
         weights=None if weights is None else Path(weights),
+        untrained=untrained,
         input_shape=input_shape,
         max_pool=max_pool,
     )

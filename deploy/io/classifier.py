@@ -106,6 +106,7 @@ def load(
     *,
     arch: str | None = None,
     weights: Path | None = None,
+    untrained: bool = False,
     input_shape: Sequence[int] | None = None,
     max_pool: MaxPool = "keep",
 ) -> Ann:
@@ -115,6 +116,7 @@ def load(
         path: ``.safetensors`` (ours) or ``.onnx``; or None, with ``arch``.
         arch: ``package.module:factory`` of a torch module.
         weights: its ``.pth`` state dict, read with ``weights_only``.
+        untrained: take the weights that the factory itself gives, drawn or loaded.
         input_shape: shape of one image, needed with ``arch``.
         max_pool: ``keep`` max pools, which staged timing has, or put an ``average`` pool in the
             place of each.
@@ -126,7 +128,14 @@ def load(
         raise DeployError("give either a file (.safetensors or .onnx) or --arch with --weights")
     if arch is None and weights is not None:
         raise DeployError(f"--weights: {path} holds its own; leave it out, or give --arch")
+    if arch is None and untrained:
+        raise DeployError(f"--untrained: {path} holds weights; leave it out, or give --arch")
     if arch is not None:
+        if (weights is None) != untrained:
+            raise DeployError(
+                f"{arch}: give its trained weights with --weights, or --untrained to take those "
+                "that the factory itself gives"
+            )
         module = _with_weights(_made(arch), weights)
         if input_shape is None:
             raise DeployError(f"{arch}: give --data, whose images say the input's shape")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from spikeship.deploy.errors import DeployError
 from spikeship.hw_models.atomic import scratch
-from spikeship.hw_models.errors import reason
+from spikeship.hw_models.errors import first_line
 from spikeship.training.ann.network import Network
 from spikeship.training.data.load import Samples
 
@@ -195,7 +195,7 @@ def _refusing(what: str) -> Iterator[None]:
             f"int8: {what}: {error.name} is not installed; pip install 'spikeship[int8]'"
         ) from error
     except Exception as error:
-        raise DeployError(f"int8: {what} ({reason(error)}); leave the int8 row out") from error
+        raise DeployError(f"int8: {what} ({first_line(error)}); leave the int8 row out") from error
 
 
 @contextlib.contextmanager

@@ -35,6 +35,9 @@ class CompareOptions:
     weights: Annotated[
         Path | None, option("--weights", help="Its .pth state dict.", show_default="none")
     ] = None
+    untrained: Annotated[
+        bool, option("--untrained", help="Take the weights that the factory gives.")
+    ] = False
     lava: Annotated[int, option("--lava", min=0, help="Images to run on Lava too.")] = 0
     chip: Chip = "loihi2"
     int8: Annotated[

@@ -35,6 +35,9 @@ class ClassifierFiles:
     weights: Annotated[
         Path | None, option("--weights", help="Its .pth state dict.", show_default="none")
     ] = None
+    untrained: Annotated[
+        bool, option("--untrained", help="Take the weights that the factory gives.")
+    ] = False
     mean: Annotated[
         str | None,
         option(

@@ -21,6 +21,7 @@ def compare(options: CompareOptions, source: Source, common: Common) -> int:
         options.ann,
         arch=options.arch,
         weights=options.weights,
+        untrained=options.untrained,
         input_shape=graph.input.shape,
     )
     calibration = None

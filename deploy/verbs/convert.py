@@ -24,6 +24,7 @@ def convert(files: ClassifierFiles, source: Source, options: ConvertOptions, com
         files.ann,
         arch=files.arch,
         weights=files.weights,
+        untrained=files.untrained,
         input_shape=dataset.input_shape,
         max_pool=options.max_pool,
     )

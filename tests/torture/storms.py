@@ -16,6 +16,7 @@ from random import Random
 
 import numpy as np
 
+import helpers
 from torture.files import Tally
 
 SPIKESHIP = Path(sys.executable).with_name("spikeship")
@@ -94,6 +95,7 @@ class Storm:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=helpers.hear_interrupts,
             start_new_session=True,
         )
 

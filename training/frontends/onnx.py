@@ -12,7 +12,7 @@ import onnx
 import torch
 from torch import nn
 
-from spikeship.hw_models.errors import reason
+from spikeship.hw_models.errors import first_line
 from spikeship.hw_models.names import LONGEST
 from spikeship.training.ann.network import INPUT, Layer, Network
 from spikeship.training.frontends.onnx_file import Array, OnnxError, OnnxGraph, read_graph
@@ -212,7 +212,7 @@ class _Building:
         try:
             modules = LAYERS[proto.op_type](node)
         except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise RefusalError(f"not well formed ({reason(error)}); export it again") from error
+            raise RefusalError(f"not well formed ({first_line(error)}); export it again") from error
         if not modules:
             return []
         check_input(modules[0], shapes)
@@ -345,7 +345,7 @@ def _result_shape(
             values = [torch.func.functional_call(module.eval(), meta, tuple(values))]
     except (RuntimeError, ValueError, TypeError) as error:
         raise RefusalError(
-            f"does not fit shape {shapes[0][1:]} ({reason(error)}); export it again"
+            f"does not fit shape {shapes[0][1:]} ({first_line(error)}); export it again"
         ) from error
     if values[0].numel() > _MOST_VALUES:
         raise RefusalError(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from spikeship.hw_models.errors import SpikeshipError, reason
+from spikeship.hw_models.errors import SpikeshipError, first_line
 from spikeship.training.ann.network import INPUT, Layer, Network
 from spikeship.training.frontends.fx_layers import (
     LEAVES,
@@ -77,7 +77,7 @@ def trace(model: nn.Module, input_shape: Sequence[int], *, max_pool: MaxPool = "
     if failure is not None:
         raise TraceError(
             f"{run.at or 'the module'} cannot take what an input of shape {shape} leads to "
-            f"({reason(failure)}); give the input shape that the module was made for"
+            f"({first_line(failure)}); give the input shape that the module was made for"
         ) from failure
     network = Network(layers, shape).eval()
     result = network(sample)
@@ -101,7 +101,7 @@ def _symbolic(model: nn.Module) -> fx.Graph:
     # a forward may fail in any way when it is given a proxy
     except Exception as error:
         raise TraceError(
-            f"the forward of {type(model).__name__} cannot be followed ({reason(error)}); "
+            f"the forward of {type(model).__name__} cannot be followed ({first_line(error)}); "
             "write it without decisions on values, or export it to ONNX"
         ) from error
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
