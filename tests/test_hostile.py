@@ -300,6 +300,16 @@ def test_a_packed_file_takes_the_memory_of_what_it_holds(tmp_path: Path) -> None
         tracemalloc.stop()
 
 
+def test_a_packed_file_larger_than_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.gz").write_bytes(gzip.compress(bytes(10_000_000)))
+    monkeypatch.setattr(memory, "ANY_FILE", 1_000_000)
+    monkeypatch.setattr(memory, "free", lambda: 2_000_000)
+    with pytest.raises(MemoryClaimError, match=r"a\.gz: claims"):
+        content("x", tmp_path / "a")
+
+
 def picture(path: Path, size: tuple[int, int], kind: str = "PNG") -> Path:
     Image.new("L", size).save(path, kind)
     return path
