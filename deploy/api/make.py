@@ -66,7 +66,10 @@ def convert(
     device: Device = "auto",
     **options: Any,
 ) -> SpikingNetwork:
-    """Turn a classifier into a spiking network by balancing thresholds.
+    """Turn a classifier into a spiking network.
+
+    Its ``provenance["conversion"]`` says what both get right on training images put aside, and
+    what each layer's spikes do not say of its activations.
 
     Args:
         ann: the classifier, its module, or its file.
@@ -88,9 +91,10 @@ def convert(
         for name, values in (("mean", mean), ("std", std))
         if values is not None
     }
-    return converting.convert(
+    made = converting.convert(
         found, dataset, given, statistics=statistics, seed=seed, device=device
     )
+    return made.snn
 
 
 def finetune(

@@ -78,7 +78,10 @@ def _tell_quantized(voice: Voice, graph: FixedGraph, output: Path) -> None:
         }
         for node in graph.nodes
     ]
-    voice.say(f"{output}: {len(rows)} layers, T = {graph.num_steps}, drain {graph.drain}")
+    drain = f"drain {graph.drain}"
+    if graph.timing == "staged" and graph.num_steps is not None:
+        drain = f"staged, {graph.chip_steps(graph.num_steps)} chip steps"
+    voice.say(f"{output}: {len(rows)} layers, T = {graph.num_steps}, {drain}")
     unchecked = [repr(row["name"]) for row in rows if row["overflow"] == "unchecked"]
     if unchecked:
         fix = "give --data to observe it" if graph.gated else "a run that leaves 24 bits says so"

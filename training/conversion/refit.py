@@ -47,12 +47,10 @@ class Fitted:
     Attributes:
         ann: the classifier, weights in its own numbers.
         bounds: by activation, one number or (channel, 1, 1).
-        errors: by layer, mean squared error of what it gives over the mean square.
     """
 
     ann: Network
     bounds: dict[str, MessageScale] = field(default_factory=dict)
-    errors: dict[str, float] = field(default_factory=dict)
 
 
 @torch.no_grad()
@@ -108,7 +106,7 @@ class _Fitting:
                 quantized = module(inputs[0].quantized)
         elif isinstance(module, Add) and self.correction == "refit":
             quantized = self._take_up(layer, true, quantized)
-        return self._noted(layer.name, Values(true, quantized))
+        return Values(true, quantized)
 
     def _take_up(self, layer: Layer, true: Tensor, quantized: Tensor) -> Tensor:
         """Let a sum's last weighted branch take up the mean of what its other branches miss."""
@@ -137,7 +135,7 @@ class _Fitting:
         theta = (shaped / self.num_steps).to(true)
         moved = before.quantized + _shaped(shift, true).to(true)
         said = levels(moved + theta / 2, theta, self.num_steps) * theta
-        return self._noted(layer.name, Values(true, said))
+        return Values(true, said)
 
     def _shift_source(self, name: str, shift: Tensor) -> None:
         """Add to the bias of the layer whose result an activation reads."""
@@ -212,12 +210,6 @@ class _Fitting:
             some = torch.randint(rows.shape[1], (_VALUES,), generator=self.draw)
             rows, targets = rows[:, some], targets[:, some]
         return rows.double(), targets.double()
-
-    def _noted(self, name: str, values: Values) -> Values:
-        error = (values.quantized - values.true).double().square().mean()
-        whole = values.true.double().square().mean().clamp_min(1e-30)
-        self.made.errors[name] = float(error / whole)
-        return values
 
 
 def _bounds(rows: Tensor, wanted: Tensor, num_steps: int) -> Tensor:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from spikeship.training.ann.activations import QCFS, ClippedReLU
-from spikeship.training.ann.network import Network
+from spikeship.training.ann.network import INPUT, Add, Network
 from spikeship.training.conversion.fold_batchnorm import fold_batchnorm
 from spikeship.training.conversion.pool_order import pools_behind
 from spikeship.training.conversion.refit import Correction, Fitted, fit
@@ -22,6 +22,10 @@ from spikeship.training.snn.spiking_network import SpikingNetwork
 CORRECTIONS: tuple[Correction, ...] = ("refit", "bias", "none")
 # part of the calibration images that corrections are judged on
 _HELD_BACK = 0.25
+# at most so many, and so many that they are fitted on for that
+_MOST_HELD, _TRIAL_IMAGES = 256, 512
+# a threshold is at least the largest weight over this, or 8 bits could not say it
+_WEIGHT_PARTS = 60.0
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,8 @@ def convert_staged(
         encoding: how images become messages.
         peak: the |x| that uses the encoding's full range; by default the images' largest.
         correction: how weights make up for the levels, see refit.py; by default the one of
-            ``refit``, ``bias`` and ``none`` that does best on a quarter of the images, which it
-            is then not fitted on.
+            ``refit``, ``bias`` and ``none`` that does best on some of the images, fitted on
+            others; then it is fitted on all.
         seed: of the encoding.
         data: JSON object, ``name``, ``mean`` and ``std`` of the data set.
         provenance: JSON object, how the network came to be.
@@ -91,10 +95,11 @@ def convert_staged(
         return _network(fitted, coding, num_steps, data=data, provenance=provenance)
 
     if correction is None:
-        held = max(1, int(len(images) * _HELD_BACK))
+        held = max(1, min(_MOST_HELD, int(len(images) * _HELD_BACK)))
+        seen = slice(held, held + _TRIAL_IMAGES)
         tried = [
             _judged(
-                made(fit(ann, true[held:], quantized[held:], num_steps, each, given)),
+                made(fit(ann, true[seen], quantized[seen], num_steps, each, given)),
                 ann,
                 images[:held],
                 true[:held],
@@ -138,12 +143,35 @@ def _network(
         network,
         fitted.ann,
         coding.scale if coding.encoding == "direct" else coding.scale / num_steps,
-        lambda name, unit: fitted.bounds[name] / num_steps / unit,
+        lambda name, unit: _threshold(network, name, fitted.bounds[name] / num_steps / unit),
         start=0.5,
     )
     return SpikingNetwork(
         network, coding, num_steps, data=data, provenance=provenance, timing="staged"
     ).eval()
+
+
+def _threshold(network: Network, name: str, wanted: MessageScale) -> MessageScale:
+    """A threshold that integers can say beside its weights, which are set already.
+
+    Where a channel hardly ever fires its bound may be smaller than a small part of its largest
+    weight. A larger threshold then tells it in fewer levels, and nothing is lost beside others.
+    """
+    theta = torch.as_tensor(wanted, dtype=torch.float64)
+    sources = [network[name].inputs[0]]
+    while sources:
+        source = sources.pop()
+        module = None if source == INPUT else network[source].module
+        if isinstance(module, Add):
+            sources += network[source].inputs
+        elif isinstance(module, nn.Conv2d | nn.Linear):
+            largest = module.weight.detach().double().abs().flatten(1).amax(1).cpu()
+            if theta.ndim == 0:
+                theta = torch.maximum(theta, largest.max() / _WEIGHT_PARTS)
+            else:
+                shaped = largest.reshape(-1, *[1] * (theta.ndim - 1)) / _WEIGHT_PARTS
+                theta = torch.maximum(theta, shaped)
+    return theta if theta.ndim else float(theta)
 
 
 def _trained_bounds(ann: Network) -> dict[str, MessageScale]:
