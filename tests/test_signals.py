@@ -90,3 +90,27 @@ def test_what_a_killed_run_left_is_swept_by_the_next(tmp_path: Path) -> None:
         temporary.write_text("whole")
     assert [path.name for path in tmp_path.glob(".*")] == []
     assert (tmp_path / "file").read_text() == "whole"
+
+
+def test_an_error_that_a_library_makes_of_a_signal_is_the_signal() -> None:
+    code = (
+        "import signal\n"
+        "from spikeship.deploy.verbs import interrupts\n"
+        "from spikeship.deploy.verbs.console import guarded\n"
+        "interrupts.listen()\n"
+        "def load():\n"
+        "    try:\n"
+        "        signal.raise_signal(signal.SIGINT)\n"
+        "    except KeyboardInterrupt:\n"
+        "        raise ImportError('initialization failed')\n"
+        "raise SystemExit(guarded(load))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=helpers.hear_interrupts,
+    )
+    assert done.returncode == 128 + signal.SIGINT
+    assert done.stderr.startswith("spikeship: interrupted") and "Error" not in done.stderr

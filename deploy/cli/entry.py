@@ -14,6 +14,10 @@ def main() -> int:
         return run()
     except KeyboardInterrupt:  # while something was imported, or while cleaning up
         return interrupts.end()
+    except Exception:
+        if interrupts.received():  # a library that was being loaded made an error of it
+            return interrupts.end()
+        raise
 
 
 if __name__ == "__main__":

@@ -104,6 +104,8 @@ def guarded(run: Callable[[], int | None]) -> int:
         asked = f" ({_line(error)})" if str(error) else ""
         return _fail(f"there is too little memory{asked}; run fewer images with -n, or free some")
     except Exception as error:  # a defect of ours, or of what we call: still one line
+        if interrupts.received():
+            return interrupts.end()
         if os.environ.get(DEBUG):
             traceback.print_exc()
         return _fail(f"{type(error).__name__}: {_line(error)} (set {DEBUG}=1 for the traceback)")

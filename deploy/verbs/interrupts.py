@@ -14,13 +14,18 @@ _received: list[int] = []
 
 
 def listen() -> None:
-    """Have SIGTERM and SIGHUP raise KeyboardInterrupt, as SIGINT does; once.
+    """Have SIGTERM and SIGHUP raise KeyboardInterrupt, as SIGINT does; once, and noted.
 
     A signal that is ignored, as SIGHUP is under nohup, stays so.
     """
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) == signal.SIG_DFL:
+    for number in _WORDS:
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, _interrupt)
+
+
+def received() -> bool:
+    """Whether a signal came: a library that is just loaded may make another error of it."""
+    return bool(_received)
 
 
 def end() -> int:
